@@ -1,0 +1,139 @@
+//! `asft bench train`.
+
+use std::{path::PathBuf, time::Instant};
+
+use asft_data::{PairBatch, pack::ScoredRows};
+use asft_model::{AttentionLayout, LlamaConfig, TrainBackend};
+use asft_train::{Job, RunConfig, Trainer, memory};
+use burn::tensor::{Distribution, Tensor, backend::AutodiffBackend};
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    backend::{self, Backend, Work},
+    failure::Failure,
+    output,
+};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A Hugging Face directory, a GGUF file or a run directory.
+    #[arg(long, value_name = "M")]
+    model: PathBuf,
+    /// File of preference pairs.
+    #[arg(long, value_name = "F")]
+    data: PathBuf,
+    /// Pairs to train on, from the first; all of them if there are fewer.
+    #[arg(long, default_value_t = 12)]
+    pairs: usize,
+    /// Pairs of one optimizer step.
+    #[arg(long, default_value_t = 4)]
+    pairs_per_step: usize,
+    /// Sets one configuration key; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "auto")]
+    backend: Backend,
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let mut assignments = vec![
+        format!("model.path={}", json!(arguments.model)),
+        format!("data.train=[{}]", json!(arguments.data)),
+        "train.output=\"unused\"".to_owned(),
+        "data.shuffle=false".to_owned(),
+        "train.epochs=1".to_owned(),
+        format!("train.pairs_per_step={}", arguments.pairs_per_step),
+    ];
+    assignments.extend(arguments.assignments);
+    let config = RunConfig::parse("[model]\n[data]\n[train]\n", "bench", None, &assignments)?;
+    let job = Job::read_first(config, Some(arguments.pairs))?;
+    let result = backend::dispatch(arguments.backend, Benchmark { job })?;
+    output::print(&format!("{result:#}\n"))
+}
+
+struct Benchmark {
+    job: Job,
+}
+
+impl Work for Benchmark {
+    type Output = serde_json::Value;
+
+    fn run<A: TrainBackend>(self, device: &A::Device) -> Result<Self::Output, Failure> {
+        let job = self.job;
+        let work = Arithmetic::of(&job);
+        let (pairs, total_steps) = (job.train.pairs.len(), job.total_steps);
+        let (segments, plan) = (job.segments, job.memory.peak());
+        let mut trainer = Trainer::<A>::new(job, None, device)?;
+        let started = Instant::now();
+        let (mut losses, mut seconds) = (vec![], vec![]);
+        for _ in 0..total_steps {
+            let row = trainer.make_step().map_err(|error| Failure::Run(error.into()))?;
+            losses.push(row.metrics.loss);
+            seconds.push(row.seconds);
+            eprintln!("step {}/{total_steps}: loss {:.4}, {:.1} s", row.step, row.metrics.loss, row.seconds);
+        }
+        A::sync(device).map_err(|error| Failure::Run(anyhow::anyhow!("{error:?}")))?;
+        let whole = started.elapsed().as_secs_f64();
+        let peak = memory::peak_bytes();
+        drop(trainer);
+        Ok(json!({
+            "seconds_per_step": whole / total_steps as f64,
+            "step_seconds": seconds,
+            "pairs_per_second": pairs as f64 / whole,
+            "tokens_per_second": work.tokens as f64 / whole,
+            "peak_memory_bytes": peak,
+            "expected_memory_bytes": plan,
+            "segments": segments,
+            "pairs": pairs,
+            "tokens": work.tokens,
+            "scored_tokens": work.scored_tokens,
+            "losses": losses,
+            "step_gflops": work.flops as f64 / whole / 1e9,
+            "matmul_gflops": matmul_gflops::<<A as AutodiffBackend>::InnerBackend>(device)?,
+        }))
+    }
+}
+
+/// What an epoch over a job's pairs takes, recomputation not counted.
+struct Arithmetic {
+    tokens: usize,
+    scored_tokens: usize,
+    flops: u64,
+}
+
+impl Arithmetic {
+    /// A product of a row with a matrix takes 2 FLOP a weight forward and 4 backward; attention takes a product
+    /// with keys and one with values for each visible (query, key) and head, and twice that backward.
+    fn of(job: &Job) -> Self {
+        let config: &LlamaConfig = &job.model_config;
+        let batch = PairBatch::new(&job.train.pairs);
+        let ScoredRows { rows, .. } = batch.scored(job.config.objective.needs_prompt_scores());
+        let answers = batch.scored(false).rows.len();
+        let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let block = config.hidden_size * (2 * q + 2 * kv + 3 * config.intermediate_size);
+        let visible = AttentionLayout::of_pairs(&batch.segments).visible_pairs();
+        let blocks = config.num_hidden_layers * (6 * block * batch.token_ids.len() + 12 * visible * q);
+        let head = 6 * config.vocab_size * config.hidden_size * rows.len();
+        Self { tokens: batch.token_ids.len(), scored_tokens: answers, flops: (blocks + head) as u64 }
+    }
+}
+
+/// Median rate of ten f32 products of 2,048 x 2,048 matrices.
+fn matmul_gflops<B: burn::tensor::backend::Backend>(device: &B::Device) -> Result<f64, Failure> {
+    const N: usize = 2048;
+    let matrix = || Tensor::<B, 2>::random([N, N], Distribution::Uniform(-1.0, 1.0), device);
+    let (a, b) = (matrix(), matrix());
+    let mut rates = vec![];
+    for _ in 0..11 {
+        let started = Instant::now();
+        let product = a.clone().matmul(b.clone());
+        B::sync(device).map_err(|error| Failure::Run(anyhow::anyhow!("{error:?}")))?;
+        rates.push(2.0 * (N * N * N) as f64 / started.elapsed().as_secs_f64() / 1e9);
+        drop(product);
+    }
+    let mut rates = rates.split_off(1);
+    rates.sort_by(f64::total_cmp);
+    Ok((rates[4] + rates[5]) / 2.0)
+}

@@ -1,0 +1,63 @@
+//! How a command fails, and with which exit code.
+
+use std::process::ExitCode;
+
+use asft_data::DataError;
+use asft_model::ModelError;
+use asft_train::{ConfigError, TrainError};
+
+/// A command that did not reach its end.
+#[derive(Debug)]
+pub enum Failure {
+    /// Arguments, configuration or input are at fault; nothing was started.
+    Input(anyhow::Error),
+    /// The run itself failed.
+    Run(anyhow::Error),
+    /// Stopped by the user after a checkpoint was written.
+    Interrupted(String),
+}
+
+impl Failure {
+    /// An input error from words.
+    pub fn input(message: impl std::fmt::Display) -> Self {
+        Self::Input(anyhow::anyhow!("{message}"))
+    }
+
+    /// Prints the message and gives the exit code: 2 for input, 1 for a failed run, 130 for an interruption.
+    pub fn report(self) -> ExitCode {
+        let (message, code) = match self {
+            Self::Input(error) => (format!("error: {error:#}"), 2),
+            Self::Run(error) => (format!("error: {error:#}"), 1),
+            Self::Interrupted(message) => (message, 130),
+        };
+        eprintln!("{message}");
+        ExitCode::from(code)
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        match error.is_input() {
+            true => Self::Input(error.into()),
+            false => Self::Run(error.into()),
+        }
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        Self::Input(error.into())
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        Self::Input(error.into())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Input(error.into())
+    }
+}

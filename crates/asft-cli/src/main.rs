@@ -1,0 +1,90 @@
+//! The `asft` command.
+
+mod backend;
+mod bench;
+mod export;
+mod failure;
+mod fetch;
+mod inspect;
+mod objective;
+mod output;
+mod progress;
+mod score;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Preference alignment of Llama-style models without a reference model.
+///
+/// ASFT here is Aligned Supervised Fine-Tuning (arXiv 2409.10571), which trains on preference pairs; not
+/// Anchored SFT (arXiv 2509.23753), which other programs also call ASFT.
+#[derive(Parser)]
+#[command(name = "asft", version, arg_required_else_help = true)]
+struct Arguments {
+    /// Log more (-v: debug, -vv: trace); RUST_LOG is honoured too.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model on preference pairs; without --config, the embedded quickstart.
+    Train(train::Arguments),
+    /// Log-probs of every pair's answers under a model.
+    Score(score::Arguments),
+    /// Loss, derivatives and metrics from given log-probs, without a model.
+    Objective(objective::Arguments),
+    /// Look at preference data as training will see it.
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Write a model as a Hugging Face directory.
+    Export(export::Arguments),
+    /// Fetch a model or a data set.
+    Fetch(fetch::FetchArgs),
+    /// Measure speed and memory; one JSON object on standard output.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Schema, token counts, drops by reason, and the scored tokens of the first rows.
+    Inspect(inspect::Arguments),
+}
+
+#[derive(Subcommand)]
+enum BenchCommand {
+    /// One epoch over the first pairs of a file, in file order.
+    Train(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(arguments.verbose);
+    let done = match arguments.command {
+        Command::Train(arguments) => train::run(arguments),
+        Command::Score(arguments) => score::run(arguments),
+        Command::Objective(arguments) => objective::run(arguments),
+        Command::Data(DataCommand::Inspect(arguments)) => inspect::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
+        Command::Fetch(arguments) => fetch::run(&arguments).map_err(Failure::Run),
+        Command::Bench(BenchCommand::Train(arguments)) => bench::run(arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = ["info", "debug", "trace"][usize::from(verbose).min(2)];
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("warn,asft={level},asft_data={level},asft_model={level},asft_train={level}")));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false).init();
+}

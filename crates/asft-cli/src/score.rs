@@ -1,0 +1,165 @@
+//! `asft score`.
+
+use std::path::{Path, PathBuf};
+
+use asft_core::{Objective, PairScores};
+use asft_data::{DataError, Dataset, Tokenizer, read::Source, schema::Format, template::TemplateChoice, truncation::Truncation};
+use asft_model::{Llama, TrainBackend, checkpoint::Checkpoint};
+use asft_train::{
+    config::DataSettings,
+    evaluate::{ScoredPair, score_pairs},
+    load_options,
+};
+use burn::tensor::backend::AutodiffBackend;
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::{
+    backend::{self, Backend, Work},
+    failure::Failure,
+    output,
+};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A Hugging Face directory, a GGUF file or a run directory.
+    #[arg(long, value_name = "M")]
+    model: PathBuf,
+    #[command(flatten)]
+    data: DataArguments,
+    /// Adds this objective's loss and derivatives to each line.
+    #[arg(long, value_name = "NAME")]
+    objective: Option<String>,
+    /// Where the lines go.
+    #[arg(long, value_name = "OUT.jsonl")]
+    output: PathBuf,
+    /// Most tokens of one forward pass.
+    #[arg(long, default_value_t = 8192)]
+    micro_batch_tokens: usize,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "auto")]
+    backend: Backend,
+}
+
+/// Which pairs, for commands that read data without a configuration.
+#[derive(Args)]
+pub struct DataArguments {
+    /// File or glob of preference pairs.
+    #[arg(long, value_name = "F")]
+    pub data: String,
+    /// Schema of the rows, or auto.
+    #[arg(long, default_value = "auto")]
+    pub format: String,
+    /// Most tokens of prompt and one answer together.
+    #[arg(long, default_value_t = 2048)]
+    pub max_length: usize,
+    /// What happens to longer pairs: drop, keep-start or keep-end.
+    #[arg(long, default_value = "drop")]
+    pub truncation: String,
+    /// The chat template: model, none or a file.
+    #[arg(long, default_value = "model")]
+    pub template: String,
+    /// The day that templates print, YYYY-MM-DD.
+    #[arg(long, default_value = "")]
+    pub template_date: String,
+}
+
+impl DataArguments {
+    /// Reads the pairs.
+    pub fn load(&self, tokenizer: &Tokenizer) -> Result<Dataset, Failure> {
+        let format: Format = parse("--format", &self.format)?;
+        let truncation: Truncation = parse("--truncation", &self.truncation)?;
+        let settings = DataSettings {
+            train: vec![self.data.clone()],
+            eval: vec![],
+            eval_fraction: 0.0,
+            eval_pairs: 0,
+            format,
+            max_length: self.max_length,
+            truncation,
+            shuffle: false,
+            template: TemplateChoice::from(self.template.clone()),
+            template_date: self.template_date.clone(),
+        };
+        let sources = Source::expand(&settings.train)?;
+        Ok(Dataset::load(&load_options(&settings, sources, tokenizer)?, tokenizer)?)
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(option: &str, text: &str) -> Result<T, Failure> {
+    serde_json::from_value(Value::String(text.to_owned())).map_err(|error| Failure::input(format!("{option}: {error}")))
+}
+
+/// Opens a model with its tokenizer.
+pub fn open(path: &Path) -> Result<(Checkpoint, Tokenizer), Failure> {
+    let checkpoint = Checkpoint::open(path)?;
+    let tokenizer = Tokenizer::from_model(checkpoint.path()).map_err(DataError::from)?;
+    checkpoint.check_vocabulary(tokenizer.vocab_size())?;
+    Ok((checkpoint, tokenizer))
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let objective = arguments.objective.as_deref().map(by_name).transpose()?;
+    let (checkpoint, tokenizer) = open(&arguments.model)?;
+    let dataset = arguments.data.load(&tokenizer)?;
+    output::check_writable(&arguments.output)?;
+    eprintln!("data: {}", dataset.report.to_string().trim_end());
+    let prompts = objective.as_ref().is_some_and(Objective::needs_prompt_scores);
+    let scoring = Scoring { checkpoint, dataset: &dataset, prompts, micro_batch_tokens: arguments.micro_batch_tokens };
+    let scored = backend::dispatch(arguments.backend, scoring)?;
+    let mut lines = String::new();
+    for (pair, scored) in dataset.pairs.iter().zip(&scored) {
+        let mut line = serde_json::to_value(scored).map_err(|error| Failure::Run(error.into()))?;
+        if let Some(objective) = &objective {
+            let report = objective
+                .report_pair(&scored.scores)
+                .map_err(|error| Failure::Run(anyhow::anyhow!("{}: {error}", pair.origin)))?;
+            let loss = &report.pair;
+            line["loss"] = json!(loss.loss);
+            line["grad_chosen"] = json!(loss.grad.chosen);
+            line["grad_rejected"] = json!(loss.grad.rejected);
+            if let Some(prompt) = loss.grad.prompt {
+                line["grad_prompt"] = json!(prompt);
+            }
+        }
+        lines += &format!("{line}\n");
+    }
+    output::write_file(&arguments.output, lines.as_bytes())
+}
+
+/// The objective of a name with its defaults.
+pub fn by_name(name: &str) -> Result<Objective, Failure> {
+    Objective::by_name(name).ok_or_else(|| {
+        Failure::input(format!("objective {name:?} is unknown\nhint: one of {}", Objective::NAMES.join(", ")))
+    })
+}
+
+struct Scoring<'a> {
+    checkpoint: Checkpoint,
+    dataset: &'a Dataset,
+    prompts: bool,
+    micro_batch_tokens: usize,
+}
+
+impl Work for Scoring<'_> {
+    type Output = Vec<ScoredPair>;
+
+    fn run<A: TrainBackend>(mut self, device: &A::Device) -> Result<Vec<ScoredPair>, Failure> {
+        let config = self.checkpoint.config().clone();
+        let model = Llama::<<A as AutodiffBackend>::InnerBackend>::load(&config, self.checkpoint.weights(), device)?;
+        let total = self.dataset.pairs.len();
+        let scored = score_pairs(&model, &config, &self.dataset.pairs, self.prompts, self.micro_batch_tokens, device, |done| {
+            eprintln!("scored {done}/{total} pairs");
+            true
+        });
+        let scored = scored.unwrap_or_default();
+        match scored.iter().zip(&self.dataset.pairs).find(|(scored, _)| !finite(&scored.scores)) {
+            Some((_, pair)) => Err(Failure::Run(anyhow::anyhow!("{}: a log-prob is not finite", pair.origin))),
+            None => Ok(scored),
+        }
+    }
+}
+
+fn finite(scores: &PairScores) -> bool {
+    scores.chosen.logp_sum.is_finite() && scores.rejected.as_ref().is_none_or(|rejected| rejected.logp_sum.is_finite())
+}

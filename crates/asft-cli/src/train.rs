@@ -1,0 +1,182 @@
+//! `asft train`.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use asft_model::TrainBackend;
+use asft_train::{Job, Outcome, RESULT_ROWS, ResumePoint, RunConfig, Summary, memory::MemoryPlan, quickstart};
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    backend::{self, Backend, Work},
+    failure::Failure,
+    output,
+    progress::Progress,
+};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The run's configuration (TOML); without it, the embedded quickstart.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Replaces the configuration's objective by this one with its defaults.
+    #[arg(long, value_name = "NAME")]
+    objective: Option<String>,
+    /// Sets one key, for example optimizer.learning_rate=1e-6; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+    /// The run directory; short for --set train.output=DIR.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "auto")]
+    backend: Backend,
+    /// Goes on from the newest whole checkpoint of the run directory.
+    #[arg(long)]
+    resume: bool,
+    /// Reads and checks everything and prints the plan, without training.
+    #[arg(long)]
+    dry_run: bool,
+    /// Prints the summary as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = read_config(&arguments)?;
+    if config.model.path == quickstart::NAME && !arguments.json {
+        eprintln!("quickstart: a tiny model with random weights on a small embedded data set; a demonstration, no benchmark");
+    }
+    let (job, resume) = asft_train::prepare(config, arguments.resume)?;
+    eprintln!("data: {}", job.train.report.to_string().trim_end());
+    if let Some(eval) = &job.eval {
+        eprintln!("held out: {} pairs", eval.pairs.len());
+    }
+    if arguments.dry_run {
+        return print_plan(&job, arguments.json);
+    }
+    let interrupted = interruptible()?;
+    let mut progress = Progress::new();
+    let outcome = backend::dispatch(arguments.backend, Training { job, resume, interrupted: &interrupted, progress: &mut progress });
+    progress.finish();
+    match outcome? {
+        Outcome::Finished(summary) => print_summary(&summary, arguments.json),
+        Outcome::Interrupted { step, checkpoint } => Err(Failure::Interrupted(format!(
+            "interrupted after step {step}; checkpoint: {}\nhint: --resume goes on from there",
+            checkpoint.display()
+        ))),
+    }
+}
+
+struct Training<'a> {
+    job: Job,
+    resume: Option<ResumePoint>,
+    interrupted: &'a AtomicBool,
+    progress: &'a mut Progress,
+}
+
+impl Work for Training<'_> {
+    type Output = Outcome;
+
+    fn run<A: TrainBackend>(self, device: &A::Device) -> Result<Outcome, Failure> {
+        let Self { job, resume, interrupted, progress } = self;
+        Ok(asft_train::run::<A>(job, resume, device, interrupted, &mut |event| progress.show(event))?)
+    }
+}
+
+/// The configuration file, or with `--resume` and none the one of the run itself, or the quickstart's.
+fn read_config(arguments: &Arguments) -> Result<RunConfig, Failure> {
+    let own = arguments.output.as_ref().filter(|_| arguments.resume).map(|run| run.join("config.toml"));
+    let file = arguments.config.clone().or(own.filter(|path| path.is_file()));
+    let (text, name) = match &file {
+        Some(path) => (read(path)?, path.display().to_string()),
+        None => (quickstart::CONFIG.to_owned(), "quickstart.toml (embedded)".to_owned()),
+    };
+    let mut assignments = arguments.assignments.clone();
+    if let Some(output) = &arguments.output {
+        assignments.push(format!("train.output={}", json!(output)));
+    }
+    Ok(RunConfig::parse(&text, &name, arguments.objective.as_deref(), &assignments)?)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))
+}
+
+/// Ctrl-C (or SIGTERM) asks the run to stop after the step it is in; a second one stops at once.
+fn interruptible() -> Result<Arc<AtomicBool>, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; once more stops at once");
+    };
+    ctrlc::set_handler(handler).map_err(|error| Failure::Run(error.into()))?;
+    Ok(interrupted)
+}
+
+fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
+    let MemoryPlan { weights, gradients, optimizer, activations, head } = job.memory;
+    let parts = [
+        ("weights", weights),
+        ("gradients", gradients),
+        ("optimizer", optimizer),
+        ("activations", activations),
+        ("head", head),
+        ("peak", job.memory.peak()),
+    ];
+    if as_json {
+        let bytes: serde_json::Map<_, _> = parts.iter().map(|(name, bytes)| (format!("{name}_bytes"), json!(bytes))).collect();
+        let plan = json!({
+            "parameters": job.model_config.parameters(),
+            "pairs": job.train.pairs.len(),
+            "held_out_pairs": job.eval.as_ref().map_or(0, |eval| eval.pairs.len()),
+            "steps": job.total_steps,
+            "segments": job.segments,
+            "memory": bytes,
+            "data": job.train.report,
+        });
+        return output::print(&format!("{plan:#}\n"));
+    }
+    let mut text = format!(
+        "model: {} parameters\ntraining pairs: {}\nsteps: {}\nsegments: {} of {} layers\n",
+        job.model_config.parameters(),
+        job.train.pairs.len(),
+        job.total_steps,
+        job.segments,
+        job.model_config.num_hidden_layers
+    );
+    for (name, bytes) in parts {
+        text += &format!("memory, {name:<12} {:>9.3} GB\n", bytes as f64 / 1e9);
+    }
+    output::print(&text)
+}
+
+fn print_summary(summary: &Summary, as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        return output::print(&format!("{}\n", serde_json::to_string_pretty(summary).map_err(|error| Failure::Run(error.into()))?));
+    }
+    let mut text = format!("\n{} trained with {} in {} steps\n", summary.output.display(), summary.objective, summary.steps);
+    if let (Some(before), Some(after)) = (&summary.before, &summary.after) {
+        text += &format!("\n{:<22}{:>10}{:>10}{:>10}\n", format!("held out, {} pairs", summary.held_out_pairs), "before", "after", "change");
+        for (name, read) in RESULT_ROWS {
+            if let (Some(before), Some(after)) = (read(before), read(after)) {
+                text += &format!("{name:<22}{before:>10.4}{after:>10.4}{:>+10.4}\n", after - before);
+            }
+        }
+    }
+    if let Some(change) = &summary.margin_change {
+        let (low, high) = (change.mean - change.half_width, change.mean + change.half_width);
+        text += &format!("\nchange of the margin, pair by pair: {:+.4} (95% interval {low:+.4} to {high:+.4})\n", change.mean);
+    }
+    text += &format!("\ncheckpoint  {}\nreport      {}\n", summary.checkpoint.display(), summary.report.display());
+    output::print(&text)
+}

@@ -1,0 +1,127 @@
+//! Every objective against values computed from its definition with hundreds of digits.
+//!
+//! `tests/goldens/objectives.json` is made by `goldens/objectives.py`. The larger set beside the project, which was
+//! also compared with TRL's loss code, is read where it is present.
+
+use std::path::Path;
+
+use asft_core::{MetricsSum, Objective, PairScores};
+use serde_json::{Value, json};
+
+const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/objectives.json");
+const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/goldens/objectives.json");
+
+fn load(path: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The entries of `key` whose objective exists here.
+fn entries<'a>(file: &'a Value, key: &str) -> Vec<&'a Value> {
+    let known = |entry: &&Value| entry["objective"].as_str().and_then(Objective::by_name).is_some();
+    file[key].as_array().unwrap().iter().filter(known).collect()
+}
+
+fn count(entries: &[&Value], name: &str) -> usize {
+    entries.iter().filter(|entry| entry["objective"] == name).count()
+}
+
+fn objective(entry: &Value) -> Objective {
+    let name = entry["objective"].as_str().unwrap();
+    let objective: Objective = serde_json::from_value(json!({name: entry["hyper"]})).unwrap();
+    objective.validate().unwrap();
+    objective
+}
+
+/// Compares every field of `want` with the same of `got`; `path` tells where.
+fn compare(got: &Value, want: &Value, path: &str) {
+    match want {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, want)| compare(&got[key], want, &format!("{path}.{key}")))
+        }
+        Value::Array(items) => {
+            assert_eq!(got.as_array().map(Vec::len), Some(items.len()), "{path}");
+            items.iter().enumerate().for_each(|(i, want)| compare(&got[i], want, &format!("{path}[{i}]")));
+        }
+        Value::Number(want) => {
+            let (got, want) =
+                (got.as_f64().unwrap_or_else(|| panic!("{path}: {got}")), want.as_f64().unwrap());
+            // metrics may be differences that cancel
+            let floor = if path.contains(".metrics.") { 1e-12 } else { 1e-30 };
+            assert!((got - want).abs() <= 1e-12 * want.abs() + floor, "{path}: got {got:e}, want {want:e}");
+        }
+        other => assert_eq!(got, other, "{path}"),
+    }
+}
+
+fn check_cases(cases: &[&Value]) {
+    for case in cases {
+        let scores: PairScores = serde_json::from_value((*case).clone()).unwrap();
+        let report = objective(case).report_pair(&scores).unwrap();
+        let got = serde_json::to_value(&report).unwrap();
+        compare(&got, &case["expected"], case["id"].as_str().unwrap());
+        let has_prompt = got.get("grad_prompt").is_some();
+        assert_eq!(has_prompt, case["expected"].get("grad_prompt").is_some(), "{}", case["id"]);
+        let weight = match case["objective"].as_str() {
+            Some("asft" | "orpo") => case["hyper"]["beta"].as_f64().unwrap_or(0.1),
+            _ => 1.0,
+        };
+        let nll_weight = case["hyper"]["nll_weight"].as_f64().unwrap_or(1.0);
+        let (nll, metrics) = (report.pair.metrics.nll.unwrap(), report.pair.metrics);
+        assert_eq!(metrics.loss, nll_weight * nll + weight * metrics.align, "{}", case["id"]);
+    }
+}
+
+fn check_batches(batches: &[&Value]) {
+    for batch in batches {
+        let id = batch["id"].as_str().unwrap();
+        let (objective, pairs) = (objective(batch), &batch["pairs"]);
+        let pairs: Vec<PairScores> = serde_json::from_value(pairs.clone()).unwrap();
+        let step = objective.report_step(&pairs).unwrap();
+        compare(&serde_json::to_value(&step).unwrap(), &batch["expected"], id);
+
+        // the same step in micro-batches: the same bits, pair for pair and in the means
+        let micro_batches: Vec<Vec<usize>> = serde_json::from_value(batch["micro_batches"].clone()).unwrap();
+        let (norm, mut metrics, mut seen) = (objective.norm(&pairs), MetricsSum::default(), 0);
+        for micro_batch in micro_batches {
+            let mut sums = MetricsSum::default();
+            for pair in micro_batch {
+                let result = objective.evaluate(&pairs[pair], &norm).unwrap();
+                assert_eq!(result.grad.chosen.to_bits(), step.grad_chosen[pair].to_bits(), "{id}");
+                assert_eq!(result.grad.rejected.to_bits(), step.grad_rejected[pair].to_bits(), "{id}");
+                assert_eq!(result.grad.prompt, step.grad_prompt.as_ref().map(|grads| grads[pair]), "{id}");
+                sums.add(&result.metrics);
+                seen += 1;
+            }
+            metrics.merge(&sums);
+        }
+        assert_eq!(seen, pairs.len(), "{id}");
+        assert_eq!(metrics.mean(), Some(step.metrics), "{id}");
+    }
+}
+
+#[test]
+fn own_goldens() {
+    let file = load(OWN);
+    let (cases, batches) = (entries(&file, "cases"), entries(&file, "batches"));
+    for (name, n_cases, n_batches) in [("asft", 21, 5), ("sft", 6, 5), ("orpo", 11, 5)] {
+        assert_eq!((count(&cases, name), count(&batches, name)), (n_cases, n_batches), "{name}");
+    }
+    check_cases(&cases);
+    check_batches(&batches);
+}
+
+#[test]
+fn shared_goldens() {
+    if !Path::new(SHARED).exists() {
+        println!("skipped: shared/goldens/objectives.json is not beside the project");
+        return;
+    }
+    let file = load(SHARED);
+    let (cases, batches) = (entries(&file, "cases"), entries(&file, "batches"));
+    for (name, n_cases, n_batches) in [("asft", 23, 1), ("sft", 3, 0), ("orpo", 9, 2)] {
+        assert!(count(&cases, name) >= n_cases, "{name} cases: {}", count(&cases, name));
+        assert!(count(&batches, name) >= n_batches, "{name} batches: {}", count(&batches, name));
+    }
+    check_cases(&cases);
+    check_batches(&batches);
+}

@@ -1,0 +1,26 @@
+//! One decoder layer: attention and feed-forward, each behind a norm and added to the residual stream.
+
+use burn::{module::Module, tensor::Tensor};
+
+use crate::{LlamaBackend, RmsNorm, Stream, attention::SelfAttention, mlp::Mlp};
+
+/// A decoder layer.
+#[derive(Module, Debug)]
+pub struct Block<B: LlamaBackend> {
+    /// Before attention.
+    pub input_layernorm: RmsNorm<B>,
+    /// Grouped-query attention.
+    pub self_attn: SelfAttention<B>,
+    /// Before the feed-forward layer.
+    pub post_attention_layernorm: RmsNorm<B>,
+    /// Feed-forward layer.
+    pub mlp: Mlp<B>,
+}
+
+impl<B: LlamaBackend> Block<B> {
+    /// Residual stream `[tokens, hidden]` in and out.
+    pub fn forward(&self, x: Tensor<B, 2>, stream: &Stream<B>) -> Tensor<B, 2> {
+        let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), stream);
+        x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
+    }
+}

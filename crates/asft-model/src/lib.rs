@@ -1,0 +1,32 @@
+//! Llama 3 generic over Burn backends.
+//!
+//! A model is built from a [`checkpoint::WeightSource`] (safetensors, GGUF or random numbers), reads packed
+//! streams of [`asft_data::PairBatch`] and gives log-probs through the chunked [`head`]. Training drives its
+//! parts by hand (see `asft-train`): [`Llama::embed`], [`Block::forward`], [`head::log_probs`] and their
+//! backwards, so that no more than one segment's graph is ever alive.
+//!
+//! Module fields carry Hugging Face's names, so a parameter's path in the module tree is its tensor name in
+//! a checkpoint.
+
+pub mod attention;
+mod block;
+pub mod checkpoint;
+mod config;
+mod error;
+pub mod head;
+mod linear;
+mod llama;
+mod mlp;
+mod norm;
+pub mod parameters;
+mod rope;
+mod stream;
+
+pub use attention::{AttentionLayout, LlamaBackend, Span, TrainBackend};
+pub use block::Block;
+pub use config::{LlamaConfig, RopeScaling};
+pub use error::ModelError;
+pub use linear::Linear;
+pub use llama::{Decoder, Embedding, Llama};
+pub use norm::RmsNorm;
+pub use stream::Stream;

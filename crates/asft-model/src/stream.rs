@@ -1,0 +1,36 @@
+//! What every block needs to know of a token stream: rotary tables and who attends to whom.
+
+use std::sync::Arc;
+
+use asft_data::PairBatch;
+use burn::tensor::{Tensor, backend::{AutodiffBackend, Backend}};
+
+use crate::{AttentionLayout, LlamaConfig, rope};
+
+/// Position-dependent inputs of a stream, the same for all blocks.
+#[derive(Clone, Debug)]
+pub struct Stream<B: Backend> {
+    /// `[tokens, head_dim / 2]` cosines of the rotary angles.
+    pub cos: Tensor<B, 2>,
+    /// `[tokens, head_dim / 2]` sines.
+    pub sin: Tensor<B, 2>,
+    /// Which keys each query sees.
+    pub layout: Arc<AttentionLayout>,
+}
+
+impl<B: Backend> Stream<B> {
+    /// The stream of a micro-batch.
+    pub fn new(config: &LlamaConfig, batch: &PairBatch, device: &B::Device) -> Self {
+        let (cos, sin) = rope::tables(&rope::inverse_frequencies(config), &batch.positions, device);
+        Self { cos, sin, layout: Arc::new(AttentionLayout::of_pairs(&batch.segments)) }
+    }
+
+    /// The same stream for a block under autodiff; nothing in it is tracked.
+    pub fn tracked<A: AutodiffBackend<InnerBackend = B>>(&self) -> Stream<A> {
+        Stream {
+            cos: Tensor::from_inner(self.cos.clone()),
+            sin: Tensor::from_inner(self.sin.clone()),
+            layout: self.layout.clone(),
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The run's configuration as it is typed: strict TOML with defaults, checked before anything starts.
+
+mod parse;
+
+use asft_core::Objective;
+use asft_data::{schema::Format, template::TemplateChoice, truncation::Truncation};
+use serde::{Deserialize, Serialize};
+
+pub use parse::ConfigError;
+
+/// One training run. Written back in full as the run directory's `config.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Which model.
+    pub model: ModelSettings,
+    /// Which pairs, and how they become tokens.
+    pub data: DataSettings,
+    /// Exactly one `[objective.NAME]` table.
+    #[serde(default = "default_objective")]
+    pub objective: Objective,
+    /// AdamW.
+    #[serde(default)]
+    pub optimizer: OptimizerSettings,
+    /// The learning rate over the run.
+    #[serde(default)]
+    pub schedule: ScheduleSettings,
+    /// Steps, evaluation, checkpoints.
+    pub train: TrainSettings,
+}
+
+fn default_objective() -> Objective {
+    Objective::Asft(Default::default())
+}
+
+/// `[model]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// A Hugging Face directory, a GGUF file, a run directory or `embedded:quickstart`.
+    pub path: String,
+    /// Type of the weights.
+    #[serde(default)]
+    pub dtype: WeightType,
+}
+
+/// Type in which weights are kept and multiplied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightType {
+    /// 32-bit floats.
+    #[default]
+    F32,
+}
+
+/// `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSettings {
+    /// Files or globs of training pairs, or `embedded:quickstart`.
+    pub train: Vec<String>,
+    /// Files or globs of held-out pairs.
+    #[serde(default)]
+    pub eval: Vec<String>,
+    /// Share of the training pairs to hold out where `eval` is empty.
+    #[serde(default)]
+    pub eval_fraction: f64,
+    /// Number of training pairs to hold out where `eval` is empty; wins over `eval_fraction`.
+    #[serde(default)]
+    pub eval_pairs: usize,
+    /// Schema of the files.
+    #[serde(default)]
+    pub format: Format,
+    /// Most tokens of prompt and one answer together.
+    #[serde(default = "default_max_length")]
+    pub max_length: usize,
+    /// What happens to longer pairs.
+    #[serde(default)]
+    pub truncation: Truncation,
+    /// Whether each epoch has an order of its own.
+    #[serde(default = "default_true")]
+    pub shuffle: bool,
+    /// The chat template.
+    #[serde(default)]
+    pub template: TemplateChoice,
+    /// The day that templates print, `YYYY-MM-DD`; empty: today for templates that ask for it.
+    #[serde(default)]
+    pub template_date: String,
+}
+
+fn default_max_length() -> usize {
+    2048
+}
+fn default_true() -> bool {
+    true
+}
+
+/// `[optimizer]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerSettings {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Decay rates of the two moments.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled decay of the matrices; norms have none.
+    pub weight_decay: f64,
+    /// Global gradient norm above which gradients are scaled down; 0 turns clipping off.
+    pub max_grad_norm: f64,
+}
+
+impl Default for OptimizerSettings {
+    fn default() -> Self {
+        Self { learning_rate: 1e-5, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 }
+    }
+}
+
+/// `[schedule]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleSettings {
+    /// Shape after the warm-up.
+    pub kind: ScheduleKind,
+    /// Share of the steps over which the rate rises linearly from 0.
+    pub warmup_ratio: f64,
+}
+
+impl Default for ScheduleSettings {
+    fn default() -> Self {
+        Self { kind: ScheduleKind::Cosine, warmup_ratio: 0.1 }
+    }
+}
+
+/// Shape of the learning rate after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleKind {
+    /// Half a cosine down to 0.
+    Cosine,
+    /// A line down to 0.
+    Linear,
+    /// The peak rate.
+    Constant,
+}
+
+/// `[train]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSettings {
+    /// The run directory.
+    pub output: String,
+    /// Passes over the training pairs.
+    #[serde(default = "default_epochs")]
+    pub epochs: usize,
+    /// Steps after which the run ends; 0: as many as the epochs give.
+    #[serde(default)]
+    pub max_steps: usize,
+    /// Pairs of one optimizer step.
+    #[serde(default = "default_pairs_per_step")]
+    pub pairs_per_step: usize,
+    /// Most tokens of one forward and backward pass, prompts counted once.
+    #[serde(default = "default_micro_batch_tokens")]
+    pub micro_batch_tokens: usize,
+    /// Groups of blocks whose insides are recomputed in the backward pass.
+    #[serde(default)]
+    pub segments: Segments,
+    /// What `segments = "auto"` fits into.
+    #[serde(default)]
+    pub memory_budget: MemoryBudget,
+    /// Steps between evaluations; 0: only before and after.
+    #[serde(default = "default_every")]
+    pub eval_every_steps: usize,
+    /// Held-out pairs of the evaluations on the way; 0: all, as before the first and after the last step.
+    #[serde(default)]
+    pub eval_pairs: usize,
+    /// Steps between checkpoints; 0: only after the last step.
+    #[serde(default = "default_every")]
+    pub save_every_steps: usize,
+    /// Newest checkpoints to keep.
+    #[serde(default = "default_keep")]
+    pub keep_checkpoints: usize,
+    /// Seed of the held-out choice, the order of pairs and fresh weights.
+    #[serde(default = "default_seed")]
+    pub seed: u64,
+}
+
+fn default_epochs() -> usize {
+    2
+}
+fn default_pairs_per_step() -> usize {
+    4
+}
+fn default_micro_batch_tokens() -> usize {
+    8192
+}
+fn default_every() -> usize {
+    50
+}
+fn default_keep() -> usize {
+    2
+}
+fn default_seed() -> u64 {
+    42
+}
+
+/// `"auto"` or a number of segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Segments {
+    /// The fewest that fit into the memory budget.
+    #[default]
+    Auto,
+    /// 1 keeps everything, as many as layers keep least.
+    Count(usize),
+}
+
+impl Serialize for Segments {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Count(count) => serializer.serialize_u64(*count as u64),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Segments {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(word) if word == "auto" => Ok(Self::Auto),
+            toml::Value::Integer(count) if count > 0 => Ok(Self::Count(count as usize)),
+            other => Err(serde::de::Error::custom(format!("expected \"auto\" or a number from 1, got {other}"))),
+        }
+    }
+}
+
+/// `"auto"` or a size such as `"3 GB"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryBudget {
+    /// Three quarters of the memory that is free when the run starts.
+    #[default]
+    Auto,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+const UNITS: [(&str, u64); 6] =
+    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000)];
+
+impl Serialize for MemoryBudget {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Bytes(bytes) => {
+                let whole = UNITS.into_iter().find(|(_, size)| bytes.is_multiple_of(*size));
+                serializer.serialize_str(&match whole {
+                    Some((unit, size)) => format!("{} {unit}", bytes / size),
+                    None => format!("{bytes} B"),
+                })
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MemoryBudget {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let units = UNITS.into_iter().chain([("B", 1)]);
+        let parsed = units.into_iter().find_map(|(unit, size)| {
+            let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+            (number.is_finite() && number > 0.0).then(|| Self::Bytes((number * size as f64) as u64))
+        });
+        parsed.ok_or_else(|| serde::de::Error::custom(format!("expected \"auto\" or a size such as \"3 GB\", got {text:?}")))
+    }
+}

@@ -1,0 +1,189 @@
+//! Loss and gradients of a micro-batch, with no more than one segment of blocks under autodiff at a time.
+
+use std::ops::Range;
+
+use asft_core::{AnswerScore, Objective, PairError, PairLoss, PairScores, PromptScore, StepNorm};
+use asft_data::{PairBatch, pack::ScoredRows};
+use asft_model::{Block, Llama, LlamaBackend, LlamaConfig, Stream, TrainBackend, head, parameters};
+use burn::{
+    module::AutodiffModule,
+    tensor::{IndexingUpdateOp, Int, Tensor, TensorData, backend::AutodiffBackend},
+};
+
+use crate::gradients::Gradients;
+
+/// Scores of each pair of a micro-batch under a model without gradients. `prompts` asks for the prompt's
+/// log-probs too.
+pub fn score<B: LlamaBackend>(
+    model: &Llama<B>,
+    config: &LlamaConfig,
+    batch: &PairBatch,
+    prompts: bool,
+    device: &B::Device,
+) -> Vec<PairScores> {
+    let stream = Stream::new(config, batch, device);
+    let scored = batch.scored(prompts);
+    let hidden = model.hidden_states(&batch.token_ids, &stream);
+    let rows = hidden.select(0, row_index::<B>(&scored, device));
+    let log_probs = head::log_probs(rows, &model.head_weight(), &scored.labels);
+    pair_scores(&scored, &log_probs)
+}
+
+/// What a micro-batch is to be trained with.
+#[derive(Clone, Copy, Debug)]
+pub struct MicroBatch<'a> {
+    /// The pairs.
+    pub batch: &'a PairBatch,
+    /// The loss.
+    pub objective: &'a Objective,
+    /// Divisors of the whole optimizer step.
+    pub norm: &'a StepNorm,
+    /// Groups of blocks; all but the last are recomputed in the backward pass.
+    pub segments: usize,
+}
+
+/// Forward and backward pass of one micro-batch: adds its part of the step's gradient to `gradients` and
+/// returns each pair's part of the step's loss.
+///
+/// Blocks before the last segment run without autodiff and leave only their segment's input behind. The
+/// scores go to the host, where the objective turns them into a coefficient for each answer's log-probs;
+/// from there the gradient walks back through head, norm and one segment after the other.
+pub fn accumulate<A: TrainBackend>(
+    model: &Llama<A>,
+    config: &LlamaConfig,
+    micro_batch: MicroBatch<'_>,
+    gradients: &mut Gradients<A::InnerBackend>,
+    device: &A::Device,
+) -> Result<Vec<PairLoss>, PairError> {
+    let MicroBatch { batch, objective, norm, segments } = micro_batch;
+    let frozen = model.valid();
+    let stream = Stream::new(config, batch, device);
+    let tracked = stream.tracked::<A>();
+    let ids = frozen.ids(&batch.token_ids);
+
+    let mut segments = segment_ranges(model.model.layers.len(), segments);
+    let last = segments.pop().expect("a model has at least one block");
+    let mut x = frozen.embed(ids.clone());
+    let mut inputs = Vec::with_capacity(segments.len());
+    for segment in &segments {
+        inputs.push(x.clone());
+        x = frozen.model.layers[segment.clone()].iter().fold(x, |x, block| block.forward(x, &stream));
+    }
+    let (leaf, y) = tracked_forward(&model.model.layers[last.clone()], x, &tracked);
+    let scored = batch.scored(objective.needs_prompt_scores());
+    let rows = model.model.norm.forward(y).select(0, row_index::<A>(&scored, device));
+
+    let hidden = rows.clone().inner();
+    let weight = frozen.head_weight();
+    let log_probs = head::log_probs(hidden.clone(), &weight, &scored.labels);
+    let losses = evaluate(objective, norm, &pair_scores(&scored, &log_probs))?;
+    let coefficients = token_coefficients(&scored, &losses);
+
+    let head_path = model.head_weight_path();
+    let sum = gradients.take(head_path).map(|sum| sum.reshape(weight.dims()));
+    let (hidden_grad, head_grad) = head::log_probs_backward(hidden, &weight, &scored.labels, &coefficients, sum);
+    let head_length = weight.shape().num_elements();
+    gradients.set(head_path, head_grad.reshape([head_length]));
+
+    let mut grads = (rows * Tensor::from_inner(hidden_grad)).backward();
+    parameters::take_gradients(&model.model.norm, "model.norm", &mut grads, |path, grad| gradients.add(path, grad));
+    let mut dx = collect(model, last, leaf, &mut grads, gradients);
+    for (segment, input) in segments.into_iter().zip(inputs).rev() {
+        let (leaf, y) = tracked_forward(&model.model.layers[segment.clone()], input, &tracked);
+        let mut grads = (y * Tensor::from_inner(dx)).backward();
+        dx = collect(model, segment, leaf, &mut grads, gradients);
+    }
+
+    let embedding = frozen.model.embed_tokens.weight.val();
+    let (shape, length) = (embedding.dims(), embedding.shape().num_elements());
+    let sum = gradients.take(EMBEDDING).map_or_else(|| Tensor::zeros(shape, device), |sum| sum.reshape(shape));
+    let sum = sum.select_assign(0, ids, dx, IndexingUpdateOp::Add);
+    gradients.set(EMBEDDING, sum.reshape([length]));
+    Ok(losses)
+}
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+
+/// Splits `layers` blocks into `segments` runs whose lengths differ by one at most.
+fn segment_ranges(layers: usize, segments: usize) -> Vec<Range<usize>> {
+    let segments = segments.clamp(1, layers.max(1));
+    (0..segments).map(|i| i * layers / segments..(i + 1) * layers / segments).collect()
+}
+
+/// Runs blocks under autodiff from a fresh leaf, which is returned with their output.
+fn tracked_forward<A: TrainBackend>(
+    blocks: &[Block<A>],
+    x: Tensor<A::InnerBackend, 2>,
+    stream: &Stream<A>,
+) -> (Tensor<A, 2>, Tensor<A, 2>) {
+    let leaf = Tensor::<A, 2>::from_inner(x).require_grad();
+    let y = blocks.iter().fold(leaf.clone(), |x, block| block.forward(x, stream));
+    (leaf, y)
+}
+
+/// Moves the gradients of a segment's blocks into the sums and returns the one of its input.
+fn collect<A: TrainBackend>(
+    model: &Llama<A>,
+    segment: Range<usize>,
+    leaf: Tensor<A, 2>,
+    grads: &mut <A as AutodiffBackend>::Gradients,
+    gradients: &mut Gradients<A::InnerBackend>,
+) -> Tensor<A::InnerBackend, 2> {
+    for layer in segment {
+        let prefix = format!("model.layers.{layer}");
+        parameters::take_gradients(&model.model.layers[layer], &prefix, grads, |path, grad| gradients.add(path, grad));
+    }
+    leaf.grad_remove(grads).expect("the input of a segment is a tracked leaf")
+}
+
+fn row_index<B: burn::tensor::backend::Backend>(scored: &ScoredRows, device: &B::Device) -> Tensor<B, 1, Int> {
+    let rows: Vec<i32> = scored.rows.iter().map(|&row| row as i32).collect();
+    let length = rows.len();
+    Tensor::from_data(TensorData::new(rows, [length]), device)
+}
+
+fn pair_scores(scored: &ScoredRows, log_probs: &[f32]) -> Vec<PairScores> {
+    let sum = |rows: &Range<usize>| log_probs[rows.clone()].iter().map(|&log_prob| f64::from(log_prob)).sum::<f64>();
+    let answer = |rows: &Range<usize>| AnswerScore::new(sum(rows), rows.len());
+    let scores = scored.pairs.iter().map(|pair| PairScores {
+        chosen: answer(&pair.chosen),
+        rejected: (!pair.rejected.is_empty()).then(|| answer(&pair.rejected)),
+        prompt: (!pair.prompt.is_empty()).then(|| PromptScore { logp_sum: sum(&pair.prompt), tokens: pair.prompt.len() }),
+    });
+    scores.collect()
+}
+
+fn evaluate(objective: &Objective, norm: &StepNorm, scores: &[PairScores]) -> Result<Vec<PairLoss>, PairError> {
+    let evaluated = scores.iter().enumerate().map(|(pair, scores)| {
+        objective.evaluate(scores, norm).map_err(|source| PairError { pair, source })
+    });
+    evaluated.collect()
+}
+
+/// d loss / d log-prob of every scored token: its answer's derivative by the sum.
+fn token_coefficients(scored: &ScoredRows, losses: &[PairLoss]) -> Vec<f32> {
+    let mut coefficients = vec![0.0; scored.rows.len()];
+    for (pair, loss) in scored.pairs.iter().zip(losses) {
+        coefficients[pair.chosen.clone()].fill(loss.grad.chosen as f32);
+        coefficients[pair.rejected.clone()].fill(loss.grad.rejected as f32);
+        coefficients[pair.prompt.clone()].fill(loss.grad.prompt.unwrap_or(0.0) as f32);
+    }
+    coefficients
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_cover_the_layers() {
+        for layers in 1..40 {
+            for segments in 1..45 {
+                let ranges = segment_ranges(layers, segments);
+                assert_eq!(ranges.len(), segments.min(layers));
+                let covered: Vec<usize> = ranges.into_iter().flatten().collect();
+                assert_eq!(covered, (0..layers).collect::<Vec<_>>());
+            }
+        }
+    }
+}

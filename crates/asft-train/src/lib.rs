@@ -1,0 +1,35 @@
+//! The training engine of asft.
+//!
+//! [`config`] is what a user types, [`Job`] everything read and checked before a run starts, [`Trainer`] a model
+//! in training, [`run()`] the loop with its files. A step: sampler and packer give micro-batches, [`engine`] their
+//! loss and gradients, [`gradients`] sums and norms them, [`optimizer`] updates the weights. [`evaluate`] scores
+//! held-out pairs; [`run_directory`], [`checkpoint`] and `report.html` keep what was learnt. Generic over the
+//! backend throughout.
+
+pub mod checkpoint;
+pub mod config;
+pub mod engine;
+mod error;
+pub mod evaluate;
+pub mod gradients;
+mod job;
+pub mod memory;
+mod metrics;
+pub mod optimizer;
+pub mod quickstart;
+mod report;
+mod resume;
+mod run;
+pub mod run_directory;
+mod schedule;
+mod trainer;
+
+pub use config::{ConfigError, RunConfig};
+pub use error::{StepError, TrainError};
+pub use job::{Job, load_options};
+pub use metrics::{Kind, MetricsRow};
+pub use report::RESULT_ROWS;
+pub use resume::{ResumePoint, prepare};
+pub use run::{Event, Outcome, Summary, run};
+pub use schedule::Schedule;
+pub use trainer::Trainer;

@@ -1,0 +1,112 @@
+//! Whether a run may start, or go on, in the directory it names.
+
+use std::path::{Path, PathBuf};
+
+use asft_model::{Llama, LlamaBackend, checkpoint::Checkpoint};
+
+use crate::{
+    checkpoint::{self, RunState},
+    config::{RunConfig, Segments},
+    error::TrainError,
+    job::Job,
+    run_directory::{Found, RunDirectory},
+};
+
+/// A whole checkpoint and what it says of the run.
+#[derive(Clone, Debug)]
+pub struct ResumePoint {
+    /// The checkpoint's directory.
+    pub checkpoint: PathBuf,
+    /// Where the run stood.
+    pub state: RunState,
+}
+
+/// Reads the inputs of a run and looks at its directory, which is not touched. Without `resume` it must hold
+/// no run; with it, this very run, whose newest whole checkpoint is returned if it has one.
+pub fn prepare(mut config: RunConfig, resume: bool) -> Result<(Job, Option<ResumePoint>), TrainError> {
+    let run = PathBuf::from(&config.train.output);
+    let resume = match (RunDirectory::inspect(&run)?, resume) {
+        (Found::Nothing, false) => None,
+        (Found::Nothing, true) => {
+            return Err(run_error(&run, "holds no run to resume\nhint: leave --resume out to start one"));
+        }
+        (Found::Run(_), false) => {
+            let what = "already holds a run\nhint: --resume goes on with it, --output names another directory";
+            return Err(run_error(&run, what));
+        }
+        (Found::Run(was), true) => {
+            if config.train.segments == Segments::Auto {
+                config.train.segments = was.train.segments;
+            }
+            if config.data.template_date.is_empty() {
+                config.data.template_date.clone_from(&was.data.template_date);
+            }
+            check_unchanged(&run, &was, &config)?;
+            ResumePoint::newest(&run)?
+        }
+    };
+    let job = Job::read(config)?;
+    if let Some(resume) = &resume
+        && resume.state.data != job.data_digest
+    {
+        let what = "the training data is not what the run was started with\nhint: restore the files, or start another output directory";
+        return Err(run_error(&run, what));
+    }
+    Ok((job, resume))
+}
+
+impl ResumePoint {
+    fn newest(run: &Path) -> Result<Option<Self>, TrainError> {
+        let Some(checkpoint) = checkpoint::newest(run)? else { return Ok(None) };
+        Ok(Some(Self { state: checkpoint::load_state(&checkpoint)?, checkpoint }))
+    }
+
+    /// Reads the weights onto a device.
+    pub fn load_model<B: LlamaBackend>(&self, job: &Job, device: &B::Device) -> Result<Llama<B>, TrainError> {
+        let mut checkpoint = Checkpoint::open(&self.checkpoint)?;
+        Ok(Llama::load(&job.model_config, checkpoint.weights(), device)?)
+    }
+}
+
+/// Keys that may differ between a run and its resumption: none of them changes what is computed.
+const FREE: [&str; 6] = [
+    "train.output",
+    "train.save_every_steps",
+    "train.keep_checkpoints",
+    "train.memory_budget",
+    "train.segments",
+    "model.path",
+];
+
+fn check_unchanged(run: &Path, was: &RunConfig, now: &RunConfig) -> Result<(), TrainError> {
+    let flat = |config: &RunConfig| {
+        let mut keys = vec![];
+        flatten("", &toml::Value::try_from(config).expect("every setting has a TOML form"), &mut keys);
+        keys
+    };
+    let (was, now) = (flat(was), flat(now));
+    let find = |keys: &[(String, String)], key: &str| {
+        keys.iter().find(|(name, _)| name == key).map_or("absent".to_owned(), |(_, value)| value.clone())
+    };
+    for (key, _) in was.iter().chain(&now) {
+        let (was, now) = (find(&was, key), find(&now, key));
+        if was != now && !FREE.contains(&key.as_str()) {
+            return Err(TrainError::Changed { path: run.to_owned(), key: key.clone(), was, now });
+        }
+    }
+    Ok(())
+}
+
+fn flatten(prefix: &str, value: &toml::Value, keys: &mut Vec<(String, String)>) {
+    match value {
+        toml::Value::Table(table) => table.iter().for_each(|(name, value)| {
+            let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            flatten(&path, value, keys);
+        }),
+        value => keys.push((prefix.to_owned(), value.to_string())),
+    }
+}
+
+fn run_error(path: &Path, what: &str) -> TrainError {
+    TrainError::RunDirectory { path: path.to_owned(), what: what.to_owned() }
+}

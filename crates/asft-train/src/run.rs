@@ -1,0 +1,222 @@
+//! A run: the training loop, and everything it leaves on disk.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use asft_core::Metrics;
+use asft_model::TrainBackend;
+use burn::module::AutodiffModule;
+use serde::Serialize;
+
+use crate::{
+    checkpoint::{self, Snapshot},
+    error::{StepError, TrainError},
+    evaluate::{MarginChange, ScoredPair},
+    job::Job,
+    metrics::{Kind, MetricsRow},
+    report,
+    resume::ResumePoint,
+    run_directory::{RunDirectory, read_metrics},
+    trainer::Trainer,
+};
+
+/// What a run tells while it goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The model is loaded; steps `from..total` follow.
+    Started {
+        /// Steps already made.
+        from: usize,
+        /// Steps of the whole run.
+        total: usize,
+    },
+    /// An optimizer step was made.
+    Step(&'a MetricsRow),
+    /// So many of the held-out pairs are scored.
+    Evaluating {
+        /// Pairs done.
+        done: usize,
+        /// Pairs of this evaluation.
+        total: usize,
+    },
+    /// An evaluation is complete.
+    Evaluated(&'a MetricsRow),
+    /// A checkpoint is on disk.
+    Saved(&'a Path),
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All steps are made.
+    Finished(Summary),
+    /// It was asked to stop and wrote a checkpoint.
+    Interrupted {
+        /// Steps made.
+        step: usize,
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
+}
+
+/// Result of a whole run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The run directory.
+    pub output: PathBuf,
+    /// Name of the objective.
+    pub objective: String,
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Held-out pairs evaluated before and after; 0 without held-out data.
+    pub held_out_pairs: usize,
+    /// Held-out metrics before the first step.
+    pub before: Option<Metrics>,
+    /// Held-out metrics after the last step.
+    pub after: Option<Metrics>,
+    /// Paired change of the held-out margin.
+    pub margin_change: Option<MarginChange>,
+    /// The newest checkpoint, loadable by transformers.
+    pub checkpoint: PathBuf,
+    /// The page with the curves.
+    pub report: PathBuf,
+}
+
+/// Runs a job to its last step, from its resume point if it has one, or until `interrupted` is set, which is
+/// looked at between steps and between the micro-batches of an evaluation.
+pub fn run<A: TrainBackend>(
+    job: Job,
+    resume: Option<ResumePoint>,
+    device: &A::Device,
+    interrupted: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Outcome, TrainError> {
+    let mut run = Run::start(Trainer::<A>::new(job, resume.as_ref(), device)?, resume)?;
+    let (total, every) = (run.trainer.job().total_steps, run.trainer.job().config.train.save_every_steps);
+    observe(Event::Started { from: run.trainer.step(), total });
+    loop {
+        let whole = run.evaluate_if_due(interrupted, observe)?;
+        let step = run.trainer.step();
+        if !whole || interrupted.load(Ordering::Relaxed) {
+            let checkpoint = run.save(observe)?;
+            run.report()?;
+            return Ok(Outcome::Interrupted { step, checkpoint });
+        }
+        if step == total || (every > 0 && step > 0 && step.is_multiple_of(every)) {
+            run.save(observe)?;
+        }
+        if step == total {
+            return Ok(Outcome::Finished(run.finish()?));
+        }
+        let row = run.trainer.make_step().map_err(|error| run.diverged(error))?;
+        run.directory.append(&row)?;
+        observe(Event::Step(&row));
+    }
+}
+
+struct Run<'a, A: TrainBackend> {
+    trainer: Trainer<'a, A>,
+    directory: RunDirectory,
+    newest_checkpoint: Option<(usize, PathBuf)>,
+}
+
+impl<'a, A: TrainBackend> Run<'a, A> {
+    fn start(trainer: Trainer<'a, A>, resume: Option<ResumePoint>) -> Result<Self, TrainError> {
+        let config = &trainer.job().config;
+        let newest_checkpoint = resume.map(|resume| (resume.state.step, resume.checkpoint));
+        let step = newest_checkpoint.as_ref().map(|(step, _)| *step);
+        let directory = RunDirectory::open(config.train.output.as_ref(), config, step)?;
+        checkpoint::remove_partial(directory.path()).map_err(TrainError::io(directory.path()))?;
+        Ok(Self { trainer, directory, newest_checkpoint })
+    }
+
+    /// Evaluates where the run stands, if that is due and has not been done. False if it was interrupted.
+    fn evaluate_if_due(
+        &mut self,
+        interrupted: &AtomicBool,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<bool, TrainError> {
+        let (job, step) = (self.trainer.job(), self.trainer.step());
+        let train = &job.config.train;
+        let Some(held_out) = job.eval.as_ref().map(|eval| eval.pairs.len()) else { return Ok(true) };
+        let at_an_end = step == 0 || step == job.total_steps;
+        let on_the_way = train.eval_every_steps > 0 && step.is_multiple_of(train.eval_every_steps);
+        if !(at_an_end || on_the_way) || self.evaluation_at(step)?.is_some() {
+            return Ok(true);
+        }
+        let total = match train.eval_pairs {
+            count if count > 0 && !at_an_end => count.min(held_out),
+            _ => held_out,
+        };
+        let evaluated = self.trainer.evaluate(total, |done| {
+            observe(Event::Evaluating { done, total });
+            !interrupted.load(Ordering::Relaxed)
+        });
+        let Some((row, scored)) = evaluated.map_err(|error| self.diverged(error))? else { return Ok(false) };
+        self.directory.write_evaluation(step, &scored)?;
+        self.directory.append(&row)?;
+        observe(Event::Evaluated(&row));
+        Ok(true)
+    }
+
+    fn evaluation_at(&self, step: usize) -> Result<Option<MetricsRow>, TrainError> {
+        let rows = read_metrics(self.directory.path())?;
+        Ok(rows.into_iter().find(|row| row.kind == Kind::Eval && row.step == step))
+    }
+
+    /// Writes a checkpoint of this step unless there is one.
+    fn save(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<PathBuf, TrainError> {
+        let (job, step) = (self.trainer.job(), self.trainer.step());
+        match &self.newest_checkpoint {
+            Some((saved, path)) if *saved == step => return Ok(path.clone()),
+            _ => {}
+        }
+        self.directory.sync()?;
+        let snapshot = Snapshot {
+            config: &job.model_config,
+            model: &self.trainer.model().valid(),
+            files: job.tokenizer.files(),
+            moments: self.trainer.optimizer().moments(),
+            state: &self.trainer.state(),
+        };
+        let path = checkpoint::save(self.directory.path(), &snapshot, job.config.train.keep_checkpoints)?;
+        self.newest_checkpoint = Some((step, path.clone()));
+        observe(Event::Saved(&path));
+        Ok(path)
+    }
+
+    fn report(&self) -> Result<PathBuf, TrainError> {
+        let path = self.directory.path();
+        report::write(path, &self.trainer.job().config, &read_metrics(path)?)
+    }
+
+    fn finish(self) -> Result<Summary, TrainError> {
+        let report = self.report()?;
+        let steps = self.trainer.step();
+        let (before, after) = (self.evaluation_at(0)?, self.evaluation_at(steps)?);
+        let margin_change = match (&before, &after) {
+            (Some(_), Some(_)) => {
+                let read = |step| self.directory.read_evaluation::<ScoredPair>(step);
+                MarginChange::between(&read(0)?, &read(steps)?)
+            }
+            _ => None,
+        };
+        Ok(Summary {
+            output: self.directory.path().to_owned(),
+            objective: self.trainer.job().config.objective.name().to_owned(),
+            steps,
+            held_out_pairs: after.as_ref().map_or(0, |row| row.pairs),
+            before: before.map(|row| row.metrics),
+            after: after.map(|row| row.metrics),
+            margin_change,
+            checkpoint: self.newest_checkpoint.map(|(_, path)| path).expect("the last step was saved"),
+            report,
+        })
+    }
+
+    fn diverged(&self, source: StepError) -> TrainError {
+        TrainError::Diverged { source, checkpoint: self.newest_checkpoint.as_ref().map(|(_, path)| path.clone()) }
+    }
+}

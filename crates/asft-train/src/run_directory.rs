@@ -1,0 +1,154 @@
+//! The directory of a run: who may write to it, its files, and its newest whole checkpoint.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{config::RunConfig, error::TrainError, metrics::MetricsRow};
+
+/// A run directory held by this process alone.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    metrics: File,
+    _lock: File,
+}
+
+/// What stands at a path that a run wants to write to.
+#[derive(Debug, PartialEq)]
+pub enum Found {
+    /// Nothing, or an empty directory.
+    Nothing,
+    /// A run with this configuration.
+    Run(Box<RunConfig>),
+}
+
+const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+
+impl RunDirectory {
+    /// Looks without touching: fails where something other than a run stands there.
+    pub fn inspect(path: &Path) -> Result<Found, TrainError> {
+        let config = path.join(CONFIG);
+        if config.is_file() {
+            let text = std::fs::read_to_string(&config).map_err(TrainError::io(&config))?;
+            let config = RunConfig::parse(&text, &config.display().to_string(), None, &[])?;
+            return Ok(Found::Run(Box::new(config)));
+        }
+        match path.read_dir() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
+            Err(error) => Err(unusable(path, error.to_string())),
+            Ok(mut entries) => match entries.next() {
+                None => Ok(Found::Nothing),
+                Some(_) => Err(unusable(path, "is not empty and holds no run\nhint: name another directory with --output")),
+            },
+        }
+    }
+
+    /// Creates the directory with its configuration, or opens the one that is there. Metrics after `step` are
+    /// dropped: the steps after it will be made again.
+    pub fn open(path: &Path, config: &RunConfig, step: Option<usize>) -> Result<Self, TrainError> {
+        let failed = |error: std::io::Error| unusable(path, format!("cannot be written: {error}"));
+        std::fs::create_dir_all(path.join("checkpoints")).map_err(failed)?;
+        std::fs::create_dir_all(path.join("evaluations")).map_err(failed)?;
+        let lock = File::create(path.join(".lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(unusable(path, "another process is training here")),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        write_atomically(&path.join(CONFIG), config.to_toml().as_bytes())?;
+        let kept: Vec<MetricsRow> = match step {
+            None => vec![],
+            Some(step) => read_metrics(path)?.into_iter().filter(|row| row.step <= step).collect(),
+        };
+        let metrics_path = path.join(METRICS);
+        write_atomically(&metrics_path, lines(&kept).as_bytes())?;
+        let metrics = OpenOptions::new().append(true).open(&metrics_path).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), metrics, _lock: lock })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a row to `metrics.jsonl`.
+    pub fn append(&mut self, row: &MetricsRow) -> Result<(), TrainError> {
+        self.metrics.write_all(lines(std::slice::from_ref(row)).as_bytes()).map_err(TrainError::io(self.path.join(METRICS)))
+    }
+
+    /// Makes every row so far durable.
+    pub fn sync(&self) -> Result<(), TrainError> {
+        self.metrics.sync_all().map_err(TrainError::io(self.path.join(METRICS)))
+    }
+
+    /// Writes the per-pair scores of an evaluation.
+    pub fn write_evaluation(&self, step: usize, rows: &[impl Serialize]) -> Result<(), TrainError> {
+        write_atomically(&self.evaluation_path(step), lines(rows).as_bytes())
+    }
+
+    /// Reads the per-pair scores of an evaluation back.
+    pub fn read_evaluation<T: DeserializeOwned>(&self, step: usize) -> Result<Vec<T>, TrainError> {
+        read_lines(&self.evaluation_path(step))
+    }
+
+    fn evaluation_path(&self, step: usize) -> PathBuf {
+        self.path.join("evaluations").join(format!("step-{step}.jsonl"))
+    }
+}
+
+/// The rows of a run's `metrics.jsonl`; a last line that was cut by a crash is passed over.
+pub fn read_metrics(run: &Path) -> Result<Vec<MetricsRow>, TrainError> {
+    let path = run.join(METRICS);
+    match path.exists() {
+        true => read_lines(&path),
+        false => Ok(vec![]),
+    }
+}
+
+fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {
+    let text = std::fs::read_to_string(path).map_err(TrainError::io(path))?;
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let parse = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| TrainError::RunDirectory {
+            path: path.to_owned(),
+            what: format!("line {}: {error}", index + 1),
+        })
+    };
+    whole.lines().enumerate().map(parse).collect()
+}
+
+fn lines(rows: &[impl Serialize]) -> String {
+    let line = |row| serde_json::to_string(row).expect("rows hold numbers and texts") + "\n";
+    rows.iter().map(line).collect()
+}
+
+/// Writes a file under a temporary name, syncs it and renames it.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        sync_directory(directory)
+    };
+    write().map_err(TrainError::io(path))
+}
+
+/// Makes renames in a directory durable.
+pub fn sync_directory(path: &Path) -> std::io::Result<()> {
+    match cfg!(unix) {
+        true => File::open(path)?.sync_all(),
+        false => Ok(()),
+    }
+}
+
+fn unusable(path: &Path, what: impl Into<String>) -> TrainError {
+    TrainError::RunDirectory { path: path.to_owned(), what: what.into() }
+}
