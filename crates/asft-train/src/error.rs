@@ -99,6 +99,16 @@ pub enum StepError {
         /// Indices of the step's pairs in the training set.
         pairs: Vec<usize>,
     },
+    /// An update made a weight that is not finite.
+    #[error("step {step}: weight {tensor} is not finite after the update of pairs {pairs:?}")]
+    Weights {
+        /// The step, counted from 1.
+        step: usize,
+        /// The first such tensor.
+        tensor: String,
+        /// Indices of the step's pairs in the training set.
+        pairs: Vec<usize>,
+    },
 }
 
 fn kept(checkpoint: &Option<PathBuf>) -> String {

@@ -173,6 +173,7 @@ impl<'a, A: TrainBackend> Run<'a, A> {
             Some((saved, path)) if *saved == step => return Ok(path.clone()),
             _ => {}
         }
+        self.trainer.check_weights().map_err(|error| self.diverged(error))?;
         self.directory.sync()?;
         let snapshot = Snapshot {
             config: &job.model_config,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use asft_core::{MetricsSum, PairError, StepNorm};
 use asft_data::{EncodedPair, PairBatch, Sampler, pack::micro_batches};
-use asft_model::{Llama, TrainBackend};
+use asft_model::{Llama, TrainBackend, parameters};
 use burn::module::AutodiffModule;
 
 use crate::{
@@ -29,6 +29,7 @@ pub struct Trainer<'a, A: TrainBackend> {
     sampler: Sampler,
     step: usize,
     pairs_seen: usize,
+    last_pairs: Vec<usize>,
 }
 
 impl<'a, A: TrainBackend> Trainer<'a, A> {
@@ -50,7 +51,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         };
         let state = sampler.state();
         let pairs_seen = state.epoch as usize * pairs + state.position;
-        Ok(Self { job, device, model: Some(model), optimizer, sampler, step, pairs_seen })
+        Ok(Self { job, device, model: Some(model), optimizer, sampler, step, pairs_seen, last_pairs: vec![] })
     }
 
     /// What is trained.
@@ -114,12 +115,27 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         self.model = Some(self.optimizer.step(model, gradients, rate, scale));
         self.step = step;
         self.pairs_seen += indices.len();
+        self.last_pairs.clone_from(&indices);
 
         let metrics = metrics.mean().expect("a step has pairs");
         let mut row = MetricsRow::new(Kind::Train, step, self.epoch(), metrics, indices.len(), tokens);
         row.grad_norm = Some(grad_norm);
         row.learning_rate = Some(rate);
         Ok(row.timed(started.elapsed().as_secs_f64()))
+    }
+
+    /// Fails if a weight is not finite, so that no such model is ever kept.
+    pub fn check_weights(&self) -> Result<(), StepError> {
+        let mut found = None;
+        parameters::for_each(&self.model().valid(), |path, values, _| {
+            if found.is_none() && !values.into_data().iter::<f32>().all(f32::is_finite) {
+                found = Some(path.to_owned());
+            }
+        });
+        match found {
+            None => Ok(()),
+            Some(tensor) => Err(StepError::Weights { step: self.step, tensor, pairs: self.last_pairs.clone() }),
+        }
     }
 
     /// Evaluates the first `count` held-out pairs. `go_on` is told how many are done; where it says no, the

@@ -1,0 +1,155 @@
+//! A run that is killed and resumed ends like one that was not.
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use support::Scratch;
+
+/// Rows of `metrics.jsonl` without times and memory.
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let row = |line: &str| {
+        let mut row: Value = serde_json::from_str(line).unwrap();
+        for key in ["seconds", "pairs_per_second", "tokens_per_second", "peak_memory_bytes"] {
+            row.as_object_mut().unwrap().remove(key);
+        }
+        row
+    };
+    text.lines().map(row).collect()
+}
+
+/// Every file of the newest checkpoint but the manifest, and every per-pair evaluation.
+fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for directory in ["latest", "evaluations"] {
+        for entry in std::fs::read_dir(run.join(directory)).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{directory}/{}", entry.file_name().to_string_lossy());
+            files.insert(name, std::fs::read(entry.path()).unwrap());
+        }
+    }
+    files
+}
+
+fn steps_made(run: &Path) -> usize {
+    std::fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.matches("\"train\"").count())
+}
+
+/// Kills (SIGKILL) a run as soon as it has made `step` steps; true if it died before it ended by itself.
+fn kill_at(scratch: &Scratch, arguments: &[&str], step: usize) -> bool {
+    let mut child = scratch.command(arguments).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "the run failed by itself: {status}");
+            return false;
+        }
+        assert!(Instant::now() < deadline, "no step {step} within two minutes");
+        if steps_made(&scratch.path("run")) >= step {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return true;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+#[test]
+fn killed_three_times_it_ends_bit_for_bit_the_same() {
+    let whole = Scratch::new();
+    whole.config("");
+    whole.ok(&["train", "--config", "config.toml"]);
+    let expected = (metrics(&whole.path("run")), files(&whole.path("run")));
+    assert_eq!(steps_made(&whole.path("run")), 18);
+
+    // The instants of the kills differ from run to run of this test; the result must not.
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos() as usize;
+    let killed = Scratch::new();
+    killed.config("");
+    let mut arguments = vec!["train", "--config", "config.toml"];
+    let mut kills = 0;
+    for (index, first) in [1, 6, 11].into_iter().enumerate() {
+        let step = first + (seed >> (8 * index)) % 5;
+        kills += usize::from(kill_at(&killed, &arguments, step));
+        arguments = vec!["train", "--config", "config.toml", "--resume"];
+    }
+    assert!(kills >= 2, "the run was too fast to be killed: {kills} of 3");
+    killed.ok(&arguments);
+    assert_eq!(metrics(&killed.path("run")), expected.0, "seed {seed}");
+    let got = files(&killed.path("run"));
+    assert_eq!(got.keys().collect::<Vec<_>>(), expected.1.keys().collect::<Vec<_>>());
+    for (name, bytes) in &got {
+        assert!(*bytes == expected.1[name], "{name} differs (seed {seed})");
+    }
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_is_passed_over() {
+    let scratch = Scratch::new();
+    scratch.config("");
+    scratch.ok(&["train", "--config", "config.toml"]);
+    let run = scratch.path("run");
+    let expected = (metrics(&run), files(&run));
+    let weights = run.join("checkpoints/step-18/model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+
+    let output = scratch.run(&["train", "--config", "config.toml", "--resume"]);
+    assert!(output.status.success(), "{}", support::stderr(&output));
+    let messages = support::stderr(&output);
+    assert!(messages.contains("step-18") && messages.contains("going on after step 15"), "{messages}");
+    assert_eq!((metrics(&run), files(&run)), expected);
+}
+
+#[test]
+fn only_the_run_that_was_started_is_resumed() {
+    let scratch = Scratch::new();
+    scratch.config("");
+    scratch.ok(&["train", "--config", "config.toml", "--set", "train.max_steps=2"]);
+    let cases: [(&[&str], &str); 4] = [
+        (&[], "already holds a run"),
+        (&["--resume", "--set", "train.max_steps=4"], "train.max_steps was 2"),
+        (&["--resume", "--set", "train.max_steps=2", "--set", "optimizer.learning_rate=1"], "optimizer.learning_rate was 0.001"),
+        (&["--resume", "--output", "elsewhere"], "holds no run to resume"),
+    ];
+    for (more, expected) in cases {
+        let output = scratch.run(&[&["train", "--config", "config.toml"], more].concat());
+        let message = support::stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{more:?}: {message}");
+        assert!(message.contains(expected), "{more:?}: {message}");
+    }
+    assert!(!scratch.path("elsewhere").exists());
+    // Whatever does not change the result may change, and a finished run says so again.
+    let summary = scratch.ok(&["train", "--resume", "--output", "run", "--set", "train.keep_checkpoints=1", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&summary).unwrap()["steps"], 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_writes_a_checkpoint_and_exits_130() {
+    let scratch = Scratch::new();
+    scratch.config("");
+    let arguments = ["train", "--config", "config.toml", "--set", "train.epochs=2000", "--set", "train.save_every_steps=0"];
+    let child = scratch.command(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    while steps_made(&scratch.path("run")) < 3 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    let message = support::stderr(&output);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    let steps = steps_made(&scratch.path("run"));
+    assert!(message.contains(&format!("step-{steps}")), "{message}");
+    assert!(scratch.path(&format!("run/checkpoints/step-{steps}/manifest.json")).is_file());
+    assert!(scratch.path("run/report.html").is_file());
+}
