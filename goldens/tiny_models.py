@@ -3,8 +3,7 @@
     pip install torch==2.9.0 transformers==5.23.0 safetensors
     python goldens/tiny_models.py
 
-Each directory is a Hugging Face checkpoint with the quickstart's tokenizer, pairs.jsonl (rows in TRL's forms: strings, and
-messages with several turns) and expected.json: token ids, and log-prob sums in f64, each answer run as a sequence of its own.
+Each directory is a Hugging Face checkpoint with the quickstart's tokenizer, pairs.jsonl (TRL's conversational form) and expected.json: token ids, and log-prob sums in f64, each answer run as a sequence of its own.
 """
 
 import json
@@ -56,8 +55,14 @@ def rows():
         ]
         if system:
             prompt.insert(0, {"role": "system", "content": system})
-        made.append({"prompt": prompt, **{k: [{"role": "assistant", "content": now[k]}] for k in ("chosen", "rejected")}})
-    return made
+        made.append({"prompt": prompt, **{side: now[side] for side in ("chosen", "rejected")}})
+    return [as_messages(row) for row in made]
+
+
+def as_messages(row):
+    """TRL's conversational form of a row whose answers are strings."""
+    prompt = row["prompt"] if isinstance(row["prompt"], list) else [{"role": "user", "content": row["prompt"]}]
+    return {"prompt": prompt, **{k: [{"role": "assistant", "content": row[k]}] for k in ("chosen", "rejected")}}
 
 
 def random_model(shape, seed):

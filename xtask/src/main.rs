@@ -1,1 +1,43 @@
-fn main() {}
+//! Developer commands. `train`, `bench`, `fetch` and `run` start the program, `ci` and `invariants` check the tree.
+
+mod ci;
+mod invariants;
+mod launch;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  train [--backend B] [ARGS]   asft train, optimized; without --config the embedded quickstart
+  bench [--backend B] ARGS     asft bench
+  fetch NAME                   asft fetch
+  run [--backend B] ARGS       any command of asft; `cargo xtask run --help` lists them
+  ci                           everything that CI checks, cheapest first
+  invariants                   the rules of ARCHITECTURE.md alone
+
+--backend B compiles that backend in and passes the choice on.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = arguments.split_first() else {
+        println!("{HELP}");
+        return ExitCode::from(2);
+    };
+    let done = match command.as_str() {
+        "train" | "bench" | "fetch" => launch::asft(Some(command), rest),
+        "run" => launch::asft(None, rest),
+        "ci" if rest.is_empty() => ci::run(),
+        "invariants" if rest.is_empty() => invariants::run().map(|()| ExitCode::SUCCESS),
+        "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        "ci" | "invariants" => Err(format!("{command} takes no arguments, got {}", rest.join(" "))),
+        _ => Err(format!("{command:?} is unknown\nhint: cargo xtask help")),
+    };
+    done.unwrap_or_else(|message| {
+        eprintln!("error: {message}");
+        ExitCode::from(2)
+    })
+}

@@ -111,7 +111,8 @@ impl Arithmetic {
         let batch = PairBatch::new(&job.train.pairs);
         let ScoredRows { rows, .. } = batch.scored(job.config.objective.needs_prompt_scores());
         let answers = batch.scored(false).rows.len();
-        let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let (q, kv) =
+            (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
         let block = config.hidden_size * (2 * q + 2 * kv + 3 * config.intermediate_size);
         let visible = AttentionLayout::of_pairs(&batch.segments).visible_pairs();
         let blocks = config.num_hidden_layers * (6 * block * batch.token_ids.len() + 12 * visible * q);

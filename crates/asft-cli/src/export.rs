@@ -18,10 +18,9 @@ use crate::{
 };
 
 #[derive(Args)]
-#[group(id = "source", required = true, multiple = false, args = ["run", "model"])]
 pub struct Arguments {
     /// A run directory, whose newest checkpoint is taken.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", required_unless_present = "model", conflicts_with = "model")]
     run: Option<PathBuf>,
     /// A Hugging Face directory or a GGUF file.
     #[arg(long, value_name = "M")]
@@ -40,11 +39,16 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     };
     if taken {
-        return Err(Failure::input(format!("{}: is there already\nhint: name a new directory", target.display())));
+        return Err(Failure::input(format!(
+            "{}: is there already\nhint: name a new directory",
+            target.display()
+        )));
     }
-    let failed = |error: std::io::Error| Failure::input(format!("{}: cannot be written: {error}", target.display()));
+    let failed =
+        |error: std::io::Error| Failure::input(format!("{}: cannot be written: {error}", target.display()));
     std::fs::create_dir_all(output::parent(target)).map_err(failed)?;
-    let temporary = tempfile::Builder::new().prefix(".export-").tempdir_in(output::parent(target)).map_err(failed)?;
+    let temporary =
+        tempfile::Builder::new().prefix(".export-").tempdir_in(output::parent(target)).map_err(failed)?;
     let whole = temporary.path().join("model");
     std::fs::create_dir(&whole).map_err(failed)?;
     // Weights are read and written on the CPU whatever the machine has.
@@ -67,7 +71,8 @@ impl Work for Exporting<'_> {
 
     fn run<A: TrainBackend>(mut self, device: &A::Device) -> Result<(), Failure> {
         let config = self.checkpoint.config().clone();
-        let model = Llama::<<A as AutodiffBackend>::InnerBackend>::load(&config, self.checkpoint.weights(), device)?;
+        let model =
+            Llama::<<A as AutodiffBackend>::InnerBackend>::load(&config, self.checkpoint.weights(), device)?;
         Ok(write_model(self.directory, &config, &model, self.tokenizer.files())?)
     }
 }

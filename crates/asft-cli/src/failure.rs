@@ -26,13 +26,22 @@ impl Failure {
     /// Prints the message and gives the exit code: 2 for input, 1 for a failed run, 130 for an interruption.
     pub fn report(self) -> ExitCode {
         let (message, code) = match self {
-            Self::Input(error) => (format!("error: {error:#}"), 2),
-            Self::Run(error) => (format!("error: {error:#}"), 1),
+            Self::Input(error) => (format!("error: {}", whole(&error)), 2),
+            Self::Run(error) => (format!("error: {}", whole(&error)), 1),
             Self::Interrupted(message) => (message, 130),
         };
         eprintln!("{message}");
         ExitCode::from(code)
     }
+}
+
+/// The message with those of its causes that it does not already quote.
+fn whole(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |text, cause| match (cause.to_string(), text.is_empty()) {
+        (cause, true) => cause,
+        (cause, false) if text.contains(&cause) => text,
+        (cause, false) => format!("{text}: {cause}"),
+    })
 }
 
 impl From<TrainError> for Failure {

@@ -30,7 +30,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let (_, tokenizer) = open(&arguments.model)?;
     let dataset = arguments.data.load(&tokenizer)?;
     if arguments.json {
-        let summary = serde_json::to_string_pretty(&dataset.report).map_err(|error| Failure::Run(error.into()))?;
+        let summary =
+            serde_json::to_string_pretty(&dataset.report).map_err(|error| Failure::Run(error.into()))?;
         return output::print(&format!("{summary}\n"));
     }
     let mut text = format!("{}\n", dataset.report);
@@ -43,7 +44,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 /// Every token of a pair with its role and whether it is scored.
 fn show(pair: &EncodedPair, tokenizer: &Tokenizer) -> String {
     let parts = [("prompt", &pair.prompt), ("chosen", &pair.chosen), ("rejected", &pair.rejected)];
-    let mut text = format!("\n{}\n{:<9} {:<7} {:>5} {:>7}  token\n", pair.origin, "role", "scored", "at", "id");
+    let mut text =
+        format!("\n{}\n{:<9} {:<7} {:>5} {:>7}  token\n", pair.origin, "role", "scored", "at", "id");
     for (role, ids) in parts {
         let start = if role == "prompt" { 0 } else { pair.prompt.len() };
         let scored = if role == "prompt" { "no" } else { "yes" };

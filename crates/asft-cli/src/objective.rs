@@ -41,11 +41,17 @@ const IGNORED: [&str; 3] = ["expected", "tags", "checked_against"];
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     score::by_name(&arguments.name)?;
     let file = arguments.input.display();
-    let bytes = std::fs::read(&arguments.input).map_err(|error| Failure::input(format!("{file}: {error}")))?;
-    let input: Input = serde_json::from_slice(&bytes).map_err(|error| Failure::input(format!("{file}: {error}")))?;
-    let overrides = arguments.assignments.iter().map(|text| assignment(text)).collect::<Result<Vec<_>, _>>()?;
+    let bytes =
+        std::fs::read(&arguments.input).map_err(|error| Failure::input(format!("{file}: {error}")))?;
+    let input: Input =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::input(format!("{file}: {error}")))?;
+    let overrides =
+        arguments.assignments.iter().map(|text| assignment(text)).collect::<Result<Vec<_>, _>>()?;
     let evaluate = |kind: &str, entries: Vec<Entry>| -> Result<Vec<Value>, Failure> {
-        let named = entries.into_iter().enumerate().filter(|(_, entry)| entry.get("objective") == Some(&json!(arguments.name)));
+        let named = entries
+            .into_iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.get("objective") == Some(&json!(arguments.name)));
         named
             .map(|(index, entry)| {
                 let id = entry.get("id").and_then(Value::as_str).unwrap_or("without id").to_owned();
@@ -57,7 +63,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let cases = evaluate("cases", input.cases)?;
     let batches = evaluate("batches", input.batches)?;
     if cases.is_empty() && batches.is_empty() {
-        return Err(Failure::input(format!("{file}: holds no case or batch of objective {}", arguments.name)));
+        return Err(Failure::input(format!(
+            "{file}: holds no case or batch of objective {}",
+            arguments.name
+        )));
     }
     let result = json!({"schema": 1, "kind": "objectives", "cases": cases, "batches": batches});
     output::write(arguments.output.as_ref(), &format!("{result:#}\n"))
@@ -89,10 +98,9 @@ fn evaluate(name: &str, overrides: &[(String, Value)], mut entry: Entry) -> anyh
 }
 
 fn assignment(text: &str) -> Result<(String, Value), Failure> {
-    let (key, value) = text
-        .split_once('=')
-        .filter(|(key, _)| !key.is_empty())
-        .ok_or_else(|| Failure::input(format!("--set {text}: write --set key=value, for example --set beta=0.3")))?;
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+        Failure::input(format!("--set {text}: write --set key=value, for example --set beta=0.3"))
+    })?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
     Ok((key.to_owned(), value))
 }

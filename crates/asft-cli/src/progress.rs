@@ -35,7 +35,9 @@ impl Progress {
                 Some(bar) => bar.set_message(format!("evaluating {done}/{total}")),
                 None => self.line(done == total, || format!("evaluating: {done}/{total} pairs")),
             },
-            Event::Evaluated(row) => self.always(format!("held out after step {}: {}", row.step, quality(row))),
+            Event::Evaluated(row) => {
+                self.always(format!("held out after step {}: {}", row.step, quality(row)))
+            }
             Event::Saved(path) => self.always(format!("checkpoint: {}", path.display())),
         }
     }
@@ -96,9 +98,15 @@ impl Progress {
 }
 
 fn quality(row: &MetricsRow) -> String {
-    let part = |name: &str, value: Option<f64>| value.map_or(String::new(), |value| format!(" {name} {value:.3}"));
+    let part =
+        |name: &str, value: Option<f64>| value.map_or(String::new(), |value| format!(" {name} {value:.3}"));
     let metrics = &row.metrics;
-    format!("loss {:.4}{}{}", metrics.loss, part("margin", metrics.margin), part("accuracy", metrics.accuracy))
+    format!(
+        "loss {:.4}{}{}",
+        metrics.loss,
+        part("margin", metrics.margin),
+        part("accuracy", metrics.accuracy)
+    )
 }
 
 fn speed(row: &MetricsRow) -> String {

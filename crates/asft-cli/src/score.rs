@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use asft_core::{Objective, PairScores};
-use asft_data::{DataError, Dataset, Tokenizer, read::Source, schema::Format, template::TemplateChoice, truncation::Truncation};
+use asft_data::{
+    DataError, Dataset, Tokenizer, read::Source, schema::Format, template::TemplateChoice,
+    truncation::Truncation,
+};
 use asft_model::{Llama, TrainBackend, checkpoint::Checkpoint};
 use asft_train::{
     config::DataSettings,
@@ -87,7 +90,8 @@ impl DataArguments {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(option: &str, text: &str) -> Result<T, Failure> {
-    serde_json::from_value(Value::String(text.to_owned())).map_err(|error| Failure::input(format!("{option}: {error}")))
+    serde_json::from_value(Value::String(text.to_owned()))
+        .map_err(|error| Failure::input(format!("{option}: {error}")))
 }
 
 /// Opens a model with its tokenizer.
@@ -105,7 +109,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     output::check_writable(&arguments.output)?;
     eprintln!("data: {}", dataset.report.to_string().trim_end());
     let prompts = objective.as_ref().is_some_and(Objective::needs_prompt_scores);
-    let scoring = Scoring { checkpoint, dataset: &dataset, prompts, micro_batch_tokens: arguments.micro_batch_tokens };
+    let scoring =
+        Scoring { checkpoint, dataset: &dataset, prompts, micro_batch_tokens: arguments.micro_batch_tokens };
     let scored = backend::dispatch(arguments.backend, scoring)?;
     let mut lines = String::new();
     for (pair, scored) in dataset.pairs.iter().zip(&scored) {
@@ -146,20 +151,32 @@ impl Work for Scoring<'_> {
 
     fn run<A: TrainBackend>(mut self, device: &A::Device) -> Result<Vec<ScoredPair>, Failure> {
         let config = self.checkpoint.config().clone();
-        let model = Llama::<<A as AutodiffBackend>::InnerBackend>::load(&config, self.checkpoint.weights(), device)?;
+        let model =
+            Llama::<<A as AutodiffBackend>::InnerBackend>::load(&config, self.checkpoint.weights(), device)?;
         let total = self.dataset.pairs.len();
-        let scored = score_pairs(&model, &config, &self.dataset.pairs, self.prompts, self.micro_batch_tokens, device, |done| {
-            eprintln!("scored {done}/{total} pairs");
-            true
-        });
+        let scored = score_pairs(
+            &model,
+            &config,
+            &self.dataset.pairs,
+            self.prompts,
+            self.micro_batch_tokens,
+            device,
+            |done| {
+                eprintln!("scored {done}/{total} pairs");
+                true
+            },
+        );
         let scored = scored.unwrap_or_default();
         match scored.iter().zip(&self.dataset.pairs).find(|(scored, _)| !finite(&scored.scores)) {
-            Some((_, pair)) => Err(Failure::Run(anyhow::anyhow!("{}: a log-prob is not finite", pair.origin))),
+            Some((_, pair)) => {
+                Err(Failure::Run(anyhow::anyhow!("{}: a log-prob is not finite", pair.origin)))
+            }
             None => Ok(scored),
         }
     }
 }
 
 fn finite(scores: &PairScores) -> bool {
-    scores.chosen.logp_sum.is_finite() && scores.rejected.as_ref().is_none_or(|rejected| rejected.logp_sum.is_finite())
+    scores.chosen.logp_sum.is_finite()
+        && scores.rejected.as_ref().is_none_or(|rejected| rejected.logp_sum.is_finite())
 }

@@ -9,7 +9,9 @@ use std::{
 };
 
 use asft_model::TrainBackend;
-use asft_train::{Job, Outcome, RESULT_ROWS, ResumePoint, RunConfig, Summary, memory::MemoryPlan, quickstart};
+use asft_train::{
+    Job, Outcome, RESULT_ROWS, ResumePoint, RunConfig, Summary, memory::MemoryPlan, quickstart,
+};
 use clap::Args;
 use serde_json::json;
 
@@ -51,7 +53,9 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = read_config(&arguments)?;
     if config.model.path == quickstart::NAME && !arguments.json {
-        eprintln!("quickstart: a tiny model with random weights on a small embedded data set; a demonstration, no benchmark");
+        eprintln!(
+            "quickstart: a tiny model with random weights on a small embedded data set; a demonstration, no benchmark"
+        );
     }
     let (job, resume) = asft_train::prepare(config, arguments.resume)?;
     eprintln!("data: {}", job.train.report.to_string().trim_end());
@@ -63,7 +67,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let interrupted = interruptible()?;
     let mut progress = Progress::new();
-    let outcome = backend::dispatch(arguments.backend, Training { job, resume, interrupted: &interrupted, progress: &mut progress });
+    let outcome = backend::dispatch(
+        arguments.backend,
+        Training { job, resume, interrupted: &interrupted, progress: &mut progress },
+    );
     progress.finish();
     match outcome? {
         Outcome::Finished(summary) => print_summary(&summary, arguments.json),
@@ -134,7 +141,8 @@ fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
         ("peak", job.memory.peak()),
     ];
     if as_json {
-        let bytes: serde_json::Map<_, _> = parts.iter().map(|(name, bytes)| (format!("{name}_bytes"), json!(bytes))).collect();
+        let bytes: serde_json::Map<_, _> =
+            parts.iter().map(|(name, bytes)| (format!("{name}_bytes"), json!(bytes))).collect();
         let plan = json!({
             "parameters": job.model_config.parameters(),
             "pairs": job.train.pairs.len(),
@@ -162,11 +170,25 @@ fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
 
 fn print_summary(summary: &Summary, as_json: bool) -> Result<(), Failure> {
     if as_json {
-        return output::print(&format!("{}\n", serde_json::to_string_pretty(summary).map_err(|error| Failure::Run(error.into()))?));
+        return output::print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(summary).map_err(|error| Failure::Run(error.into()))?
+        ));
     }
-    let mut text = format!("\n{} trained with {} in {} steps\n", summary.output.display(), summary.objective, summary.steps);
+    let mut text = format!(
+        "\n{} trained with {} in {} steps\n",
+        summary.output.display(),
+        summary.objective,
+        summary.steps
+    );
     if let (Some(before), Some(after)) = (&summary.before, &summary.after) {
-        text += &format!("\n{:<22}{:>10}{:>10}{:>10}\n", format!("held out, {} pairs", summary.held_out_pairs), "before", "after", "change");
+        text += &format!(
+            "\n{:<22}{:>10}{:>10}{:>10}\n",
+            format!("held out, {} pairs", summary.held_out_pairs),
+            "before",
+            "after",
+            "change"
+        );
         for (name, read) in RESULT_ROWS {
             if let (Some(before), Some(after)) = (read(before), read(after)) {
                 text += &format!("{name:<22}{before:>10.4}{after:>10.4}{:>+10.4}\n", after - before);
@@ -175,8 +197,15 @@ fn print_summary(summary: &Summary, as_json: bool) -> Result<(), Failure> {
     }
     if let Some(change) = &summary.margin_change {
         let (low, high) = (change.mean - change.half_width, change.mean + change.half_width);
-        text += &format!("\nchange of the margin, pair by pair: {:+.4} (95% interval {low:+.4} to {high:+.4})\n", change.mean);
+        text += &format!(
+            "\nchange of the margin, pair by pair: {:+.4} (95% interval {low:+.4} to {high:+.4})\n",
+            change.mean
+        );
     }
-    text += &format!("\ncheckpoint  {}\nreport      {}\n", summary.checkpoint.display(), summary.report.display());
+    text += &format!(
+        "\ncheckpoint  {}\nreport      {}\n",
+        summary.checkpoint.display(),
+        summary.report.display()
+    );
     output::print(&text)
 }

@@ -16,18 +16,41 @@ fn score_agrees_with_transformers() {
         let scratch = Scratch::new();
         let model = tiny(name);
         let (model_path, data) = (model.to_str().unwrap(), model.join("pairs.jsonl"));
-        scratch.ok(&["score", "--model", model_path, "--data", data.to_str().unwrap(), "--output", "out.jsonl", "--objective", "asft"]);
-        let expected: Value = serde_json::from_str(&std::fs::read_to_string(model.join("expected.json")).unwrap()).unwrap();
+        scratch.ok(&[
+            "score",
+            "--model",
+            model_path,
+            "--data",
+            data.to_str().unwrap(),
+            "--output",
+            "out.jsonl",
+            "--objective",
+            "asft",
+        ]);
+        let expected: Value =
+            serde_json::from_str(&std::fs::read_to_string(model.join("expected.json")).unwrap()).unwrap();
         let expected = expected["pairs"].as_array().unwrap();
         let got = lines(&scratch.path("out.jsonl"));
         assert_eq!(got.len(), expected.len());
         for (got, expected) in got.iter().zip(expected) {
             assert_eq!(got["index"], expected["index"]);
-            assert_eq!(got["prompt_tokens"].as_u64().unwrap() as usize, expected["prompt"].as_array().unwrap().len());
+            assert_eq!(
+                got["prompt_tokens"].as_u64().unwrap() as usize,
+                expected["prompt"].as_array().unwrap().len()
+            );
             for side in ["chosen", "rejected"] {
-                assert_eq!(got[side]["tokens"].as_u64().unwrap() as usize, expected[side].as_array().unwrap().len());
-                let (got, expected) = (got[side]["logp_sum"].as_f64().unwrap(), expected[format!("logp_sum_{side}")].as_f64().unwrap());
-                assert!((got - expected).abs() <= 1e-4 * expected.abs(), "{name}, {side}: {got} against {expected}");
+                assert_eq!(
+                    got[side]["tokens"].as_u64().unwrap() as usize,
+                    expected[side].as_array().unwrap().len()
+                );
+                let (got, expected) = (
+                    got[side]["logp_sum"].as_f64().unwrap(),
+                    expected[format!("logp_sum_{side}")].as_f64().unwrap(),
+                );
+                assert!(
+                    (got - expected).abs() <= 1e-4 * expected.abs(),
+                    "{name}, {side}: {got} against {expected}"
+                );
             }
             // ∂L/∂s of the chosen side is -(1 + β)/T at the default β 0.1.
             let tokens = got["chosen"]["tokens"].as_f64().unwrap();
@@ -41,7 +64,8 @@ fn score_agrees_with_transformers() {
 fn a_run_scores_and_exports_as_its_last_evaluation() {
     let scratch = Scratch::new();
     scratch.config("");
-    let summary: Value = serde_json::from_str(&scratch.ok(&["train", "--config", "config.toml", "--json"])).unwrap();
+    let summary: Value =
+        serde_json::from_str(&scratch.ok(&["train", "--config", "config.toml", "--json"])).unwrap();
     assert_eq!(summary["steps"], 18);
     let data = tiny("llama3").join("pairs.jsonl");
     let score = |model: &str, output: &str| {
@@ -60,30 +84,44 @@ fn a_run_scores_and_exports_as_its_last_evaluation() {
     }
     scratch.ok(&["export", "--run", "run", "--output", "exported"]);
     assert_eq!(score("exported", "exported.jsonl"), of_run);
-    let mut files: Vec<_> =
-        std::fs::read_dir(scratch.path("exported")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(scratch.path("exported"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     files.sort();
     assert_eq!(files, ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
 
     // The three held-out evaluations on the way and both ends, and one row a step.
     let rows = lines(&scratch.path("run/metrics.jsonl"));
-    let steps = |kind: &str| rows.iter().filter(|row| row["kind"] == kind).map(|row| row["step"].as_u64().unwrap()).collect::<Vec<_>>();
+    let steps = |kind: &str| {
+        rows.iter()
+            .filter(|row| row["kind"] == kind)
+            .map(|row| row["step"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(steps("eval"), [0, 5, 10, 15, 18]);
     assert_eq!(steps("train"), (1..=18).collect::<Vec<_>>());
     for row in rows {
         let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
         assert!((number("loss") - (number("nll") + 0.1 * number("align"))).abs() < 1e-9, "{row}");
-        assert!((number("margin") - (number("logps_chosen") - number("logps_rejected"))).abs() < 1e-9, "{row}");
+        assert!(
+            (number("margin") - (number("logps_chosen") - number("logps_rejected"))).abs() < 1e-9,
+            "{row}"
+        );
     }
     let page = std::fs::read_to_string(scratch.path("run/report.html")).unwrap();
     assert_eq!(page.matches("<svg").count(), 6);
-    assert!(!page.contains("http://") || page.replace("http://www.w3.org/2000/svg", "").matches("http").count() == 0);
+    assert!(
+        !page.contains("http://")
+            || page.replace("http://www.w3.org/2000/svg", "").matches("http").count() == 0
+    );
 }
 
 /// `asft objective` against the reference values beside the project, every case and batch.
 #[test]
 fn objective_reproduces_the_shared_goldens() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/goldens/objectives.json");
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/goldens/objectives.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
         println!("skipped: shared/goldens/objectives.json is not beside the project");
         return;
@@ -91,10 +129,13 @@ fn objective_reproduces_the_shared_goldens() {
     let goldens: Value = serde_json::from_str(&text).unwrap();
     let scratch = Scratch::new();
     for (name, cases) in [("asft", 23), ("orpo", 9), ("sft", 3)] {
-        let got: Value = serde_json::from_str(&scratch.ok(&["objective", name, "--input", path.to_str().unwrap()])).unwrap();
+        let got: Value =
+            serde_json::from_str(&scratch.ok(&["objective", name, "--input", path.to_str().unwrap()]))
+                .unwrap();
         let mut compared = 0;
         for kind in ["cases", "batches"] {
-            let expected: Vec<_> = goldens[kind].as_array().unwrap().iter().filter(|case| case["objective"] == name).collect();
+            let expected: Vec<_> =
+                goldens[kind].as_array().unwrap().iter().filter(|case| case["objective"] == name).collect();
             let got = got[kind].as_array().unwrap();
             assert_eq!(got.len(), expected.len());
             for (got, expected) in got.iter().zip(expected) {
@@ -109,12 +150,20 @@ fn objective_reproduces_the_shared_goldens() {
 
 fn compare(at: &str, got: &Value, expected: &Value) {
     match expected {
-        Value::Object(fields) => fields.iter().for_each(|(key, expected)| compare(&format!("{at}.{key}"), &got[key], expected)),
-        Value::Array(items) => items.iter().enumerate().for_each(|(i, expected)| compare(&format!("{at}[{i}]"), &got[i], expected)),
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, expected)| compare(&format!("{at}.{key}"), &got[key], expected))
+        }
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .for_each(|(i, expected)| compare(&format!("{at}[{i}]"), &got[i], expected)),
         Value::Number(expected) => {
             let (got, expected) = (got.as_f64().unwrap_or(f64::NAN), expected.as_f64().unwrap());
             let slack = if at.contains("metrics") { 1e-12 } else { 1e-30 };
-            assert!((got - expected).abs() <= 1e-12 * expected.abs() + slack, "{at}: {got} against {expected}");
+            assert!(
+                (got - expected).abs() <= 1e-12 * expected.abs() + slack,
+                "{at}: {got} against {expected}"
+            );
         }
         other => assert_eq!(got, other, "{at}"),
     }
@@ -127,15 +176,26 @@ fn inspect_shows_what_is_scored() {
     let data = model.join("pairs.jsonl");
     let arguments = ["data", "inspect", "--data", data.to_str().unwrap(), "--model", model.to_str().unwrap()];
     let summary: Value = serde_json::from_str(&scratch.ok(&[&arguments[..], &["--json"]].concat())).unwrap();
-    assert_eq!((&summary["rows"], &summary["kept"], &summary["truncated"]), (&8.into(), &8.into(), &0.into()));
+    assert_eq!(
+        (&summary["rows"], &summary["kept"], &summary["truncated"]),
+        (&8.into(), &8.into(), &0.into())
+    );
     let text = scratch.ok(&arguments);
-    let roles = |role: &str, scored: &str| text.lines().filter(|line| {
-        let mut words = line.split_whitespace();
-        words.next() == Some(role) && words.next() == Some(scored)
-    }).count();
-    let expected: Value = serde_json::from_str(&std::fs::read_to_string(model.join("expected.json")).unwrap()).unwrap();
+    let roles = |role: &str, scored: &str| {
+        text.lines()
+            .filter(|line| {
+                let mut words = line.split_whitespace();
+                words.next() == Some(role) && words.next() == Some(scored)
+            })
+            .count()
+    };
+    let expected: Value =
+        serde_json::from_str(&std::fs::read_to_string(model.join("expected.json")).unwrap()).unwrap();
     let first = |part: &str| expected["pairs"][0][part].as_array().unwrap().len();
-    assert_eq!([roles("prompt", "no"), roles("chosen", "yes"), roles("rejected", "yes")], [first("prompt"), first("chosen"), first("rejected")]);
+    assert_eq!(
+        [roles("prompt", "no"), roles("chosen", "yes"), roles("rejected", "yes")],
+        [first("prompt"), first("chosen"), first("rejected")]
+    );
     assert!(text.contains("<|eot_id|>"), "{text}");
 }
 
@@ -143,7 +203,9 @@ fn inspect_shows_what_is_scored() {
 fn the_plan_is_printed_without_training() {
     let scratch = Scratch::new();
     scratch.config("");
-    let plan: Value = serde_json::from_str(&scratch.ok(&["train", "--config", "config.toml", "--dry-run", "--json"])).unwrap();
+    let plan: Value =
+        serde_json::from_str(&scratch.ok(&["train", "--config", "config.toml", "--dry-run", "--json"]))
+            .unwrap();
     assert_eq!((&plan["pairs"], &plan["held_out_pairs"], &plan["steps"]), (&6.into(), &2.into(), &18.into()));
     assert!(!scratch.path("run").exists());
 }
@@ -152,9 +214,25 @@ fn the_plan_is_printed_without_training() {
 fn a_diverging_run_names_step_and_pairs_and_keeps_its_checkpoint() {
     let scratch = Scratch::new();
     scratch.config("");
-    let arguments = ["train", "--config", "config.toml", "--set", "optimizer.eps=1e-300", "--set", "optimizer.weight_decay=1000",
-        "--set", "optimizer.learning_rate=1", "--set", "optimizer.max_grad_norm=0", "--set", "train.epochs=60", "--set", "data.eval_pairs=0",
-        "--set", "schedule.warmup_ratio=0.3", "--set", "train.save_every_steps=1"];
+    let arguments = [
+        "train",
+        "--config",
+        "config.toml",
+        "--set",
+        "optimizer.weight_decay=1000",
+        "--set",
+        "optimizer.learning_rate=1",
+        "--set",
+        "optimizer.max_grad_norm=0",
+        "--set",
+        "train.epochs=60",
+        "--set",
+        "data.eval_pairs=0",
+        "--set",
+        "schedule.warmup_ratio=0.3",
+        "--set",
+        "train.save_every_steps=1",
+    ];
     let output = scratch.run(&arguments);
     let message = support::stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{message}");

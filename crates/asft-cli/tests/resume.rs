@@ -70,7 +70,8 @@ fn killed_three_times_it_ends_bit_for_bit_the_same() {
     assert_eq!(steps_made(&whole.path("run")), 18);
 
     // The instants of the kills differ from run to run of this test; the result must not.
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos() as usize;
+    let seed =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos() as usize;
     let killed = Scratch::new();
     killed.config("");
     let mut arguments = vec!["train", "--config", "config.toml"];
@@ -118,7 +119,10 @@ fn only_the_run_that_was_started_is_resumed() {
     let cases: [(&[&str], &str); 4] = [
         (&[], "already holds a run"),
         (&["--resume", "--set", "train.max_steps=4"], "train.max_steps was 2"),
-        (&["--resume", "--set", "train.max_steps=2", "--set", "optimizer.learning_rate=1"], "optimizer.learning_rate was 0.001"),
+        (
+            &["--resume", "--set", "train.max_steps=2", "--set", "optimizer.learning_rate=1"],
+            "optimizer.learning_rate was 0.001",
+        ),
         (&["--resume", "--output", "elsewhere"], "holds no run to resume"),
     ];
     for (more, expected) in cases {
@@ -129,7 +133,8 @@ fn only_the_run_that_was_started_is_resumed() {
     }
     assert!(!scratch.path("elsewhere").exists());
     // Whatever does not change the result may change, and a finished run says so again.
-    let summary = scratch.ok(&["train", "--resume", "--output", "run", "--set", "train.keep_checkpoints=1", "--json"]);
+    let summary =
+        scratch.ok(&["train", "--resume", "--output", "run", "--set", "train.keep_checkpoints=1", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&summary).unwrap()["steps"], 2);
 }
 
@@ -138,7 +143,15 @@ fn only_the_run_that_was_started_is_resumed() {
 fn ctrl_c_writes_a_checkpoint_and_exits_130() {
     let scratch = Scratch::new();
     scratch.config("");
-    let arguments = ["train", "--config", "config.toml", "--set", "train.epochs=2000", "--set", "train.save_every_steps=0"];
+    let arguments = [
+        "train",
+        "--config",
+        "config.toml",
+        "--set",
+        "train.epochs=2000",
+        "--set",
+        "train.save_every_steps=0",
+    ];
     let child = scratch.command(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     while steps_made(&scratch.path("run")) < 3 {
         std::thread::sleep(Duration::from_millis(1));

@@ -43,9 +43,7 @@ pub enum DataError {
     },
 
     /// A glob that matches no file.
-    #[error(
-        "no file matches `{pattern}`\nhint: a relative pattern is taken from the working directory"
-    )]
+    #[error("no file matches `{pattern}`\nhint: a relative pattern is taken from the working directory")]
     NoMatch {
         /// The pattern as it was given.
         pattern: String,
@@ -114,10 +112,7 @@ pub enum DataError {
     },
 
     /// A row whose keys belong to no known layout.
-    #[error(
-        "{origin}: no known layout has the keys {}\nhint: {hint}\nknown layouts:\n{known}",
-        list(found)
-    )]
+    #[error("{origin}: no known layout has the keys {}\nhint: {hint}\nknown layouts:\n{known}", list(found))]
     UnknownSchema {
         /// The row.
         origin: Origin,

@@ -173,10 +173,9 @@ mod tests {
         sampler.next_step(4);
         let state = sampler.state().clone();
         let past = SamplerState { position: 10, ..state.clone() };
-        for (state, pairs, says) in [
-            (state, 9, "saved with 10 pairs, here are 9"),
-            (past, 10, "position 10 lies past its 10 pairs"),
-        ] {
+        for (state, pairs, says) in
+            [(state, 9, "saved with 10 pairs, here are 9"), (past, 10, "position 10 lies past its 10 pairs")]
+        {
             let error = Sampler::restore(state, pairs).expect_err("does not fit").to_string();
             assert!(error.contains(says) && error.contains("hint:"), "{error}");
         }

@@ -42,8 +42,7 @@ pub fn truncate(
             Truncation::Drop => return Err(DropReason::TooLong),
             Truncation::KeepStart => {}
             Truncation::KeepEnd => {
-                let prompt_tokens =
-                    max_length.saturating_sub(longest).clamp(1, pair.prompt.len().max(1));
+                let prompt_tokens = max_length.saturating_sub(longest).clamp(1, pair.prompt.len().max(1));
                 let cut = pair.prompt.len().saturating_sub(prompt_tokens);
                 pair.prompt.drain(..cut);
             }

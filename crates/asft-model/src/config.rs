@@ -144,7 +144,10 @@ impl LlamaConfig {
         })?;
         let architecture = typed.architectures.first().map_or("LlamaForCausalLM", String::as_str);
         if typed.model_type != "llama" || architecture != "LlamaForCausalLM" {
-            let what = format!("architecture {architecture} (model_type {}) is unknown; only LlamaForCausalLM (model_type llama) is supported", typed.model_type);
+            let what = format!(
+                "architecture {architecture} (model_type {}) is unknown; only LlamaForCausalLM (model_type llama) is supported",
+                typed.model_type
+            );
             return Err(config_error(path, "architectures", what));
         }
         for (key, given) in [("attention_bias", typed.attention_bias), ("mlp_bias", typed.mlp_bias)] {
@@ -153,14 +156,19 @@ impl LlamaConfig {
             }
         }
         if typed.hidden_act != "silu" {
-            return Err(config_error(path, "hidden_act", format!("{:?} is not supported, only \"silu\"", typed.hidden_act)));
+            return Err(config_error(
+                path,
+                "hidden_act",
+                format!("{:?} is not supported, only \"silu\"", typed.hidden_act),
+            ));
         }
         let nested_theta = typed.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
         let (key, rope) = match typed.rope_parameters {
             Some(rope) => ("rope_parameters", Some(rope)),
             None => ("rope_scaling", typed.rope_scaling),
         };
-        let rope_scaling = rope.map_or(Ok(RopeScaling::None), |rope| rope.scaling(path, key, typed.max_position_embeddings))?;
+        let rope_scaling = rope
+            .map_or(Ok(RopeScaling::None), |rope| rope.scaling(path, key, typed.max_position_embeddings))?;
         Self {
             vocab_size: typed.vocab_size,
             hidden_size: typed.hidden_size,
@@ -197,13 +205,16 @@ impl LlamaConfig {
         let optional = |key: &str| file.optional::<u64>(key).map(|n| n.map(|n| n as usize));
         let hidden_size = number("llama.embedding_length")?;
         let num_attention_heads = number("llama.attention.head_count")?;
-        let vocab_size = match file.tensor("token_embd.weight").and_then(|tensor| tensor.dims.last().copied()) {
+        let vocab_size = match file.tensor("token_embd.weight").and_then(|tensor| tensor.dims.last().copied())
+        {
             Some(rows) => rows as usize,
-            None => return Err(ModelError::Tensor {
-                path: path.to_owned(),
-                tensor: "token_embd.weight".into(),
-                what: "missing".into(),
-            }),
+            None => {
+                return Err(ModelError::Tensor {
+                    path: path.to_owned(),
+                    tensor: "token_embd.weight".into(),
+                    what: "missing".into(),
+                });
+            }
         };
         let id = |key: &str| optional(key).map(|id| id.map(|id| id as u32));
         Self {
@@ -213,7 +224,8 @@ impl LlamaConfig {
             num_hidden_layers: number("llama.block_count")?,
             num_attention_heads,
             num_key_value_heads: optional("llama.attention.head_count_kv")?.unwrap_or(num_attention_heads),
-            head_dim: optional("llama.attention.key_length")?.unwrap_or(hidden_size / num_attention_heads.max(1)),
+            head_dim: optional("llama.attention.key_length")?
+                .unwrap_or(hidden_size / num_attention_heads.max(1)),
             rms_norm_eps: file.required("llama.attention.layer_norm_rms_epsilon")?,
             rope_theta: file.optional("llama.rope.freq_base")?.unwrap_or(10_000.0),
             rope_scaling: gguf_scaling(file)?,
@@ -242,11 +254,18 @@ impl LlamaConfig {
             }
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
-            let what = format!("{} does not divide num_attention_heads {}", self.num_key_value_heads, self.num_attention_heads);
+            let what = format!(
+                "{} does not divide num_attention_heads {}",
+                self.num_key_value_heads, self.num_attention_heads
+            );
             return Err(config_error(path, "num_key_value_heads", what));
         }
         if !self.head_dim.is_multiple_of(2) {
-            return Err(config_error(path, "head_dim", format!("{} is odd; rotary embedding turns pairs", self.head_dim)));
+            return Err(config_error(
+                path,
+                "head_dim",
+                format!("{} is odd; rotary embedding turns pairs", self.head_dim),
+            ));
         }
         let positive = [("rms_norm_eps", self.rms_norm_eps), ("rope_theta", self.rope_theta)];
         for (key, value) in positive {
@@ -262,7 +281,12 @@ impl LlamaConfig {
         let scaling = match &self.rope_scaling {
             RopeScaling::None => Value::Null,
             RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => json!({
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings,
+            } => json!({
                 "rope_type": "llama3",
                 "factor": factor,
                 "low_freq_factor": low_freq_factor,
@@ -314,7 +338,9 @@ impl TypedRope {
     fn scaling(&self, path: &Path, key: &str, positions: usize) -> Result<RopeScaling, ModelError> {
         let need = |name: &str, value: Option<f64>| match value {
             Some(value) if value.is_finite() && value > 0.0 => Ok(value),
-            Some(value) => Err(config_error(path, &format!("{key}.{name}"), format!("{value} must be positive"))),
+            Some(value) => {
+                Err(config_error(path, &format!("{key}.{name}"), format!("{value} must be positive")))
+            }
             None => Err(config_error(path, &format!("{key}.{name}"), "missing")),
         };
         match self.rope_type.as_deref() {
@@ -331,7 +357,9 @@ impl TypedRope {
                     factor: need("factor", self.factor)?,
                     low_freq_factor,
                     high_freq_factor,
-                    original_max_position_embeddings: self.original_max_position_embeddings.unwrap_or(positions),
+                    original_max_position_embeddings: self
+                        .original_max_position_embeddings
+                        .unwrap_or(positions),
                 })
             }
             Some(other) => {
@@ -358,17 +386,26 @@ fn gguf_scaling(file: &GgufFile) -> Result<RopeScaling, ModelError> {
             };
             let frequencies = |scaling| crate::rope::frequencies(2 * given.len(), theta, &scaling);
             let plain = frequencies(RopeScaling::None);
-            let divisors = plain.iter().zip(frequencies(scaling.clone())).map(|(plain, scaled)| plain / scaled);
+            let divisors =
+                plain.iter().zip(frequencies(scaling.clone())).map(|(plain, scaled)| plain / scaled);
             if divisors.zip(&given).all(|(ours, &theirs)| (ours - f64::from(theirs)).abs() < 1e-3 * ours) {
                 return Ok(scaling);
             }
         }
-        return Err(config_error(path, "rope_freqs.weight", "these rotary divisors are not Llama 3.1's or 3.2's"));
+        return Err(config_error(
+            path,
+            "rope_freqs.weight",
+            "these rotary divisors are not Llama 3.1's or 3.2's",
+        ));
     }
     match file.optional("llama.rope.scaling.type")? {
         None | Some("none") => Ok(RopeScaling::None),
         Some("linear") => Ok(RopeScaling::Linear { factor: file.required("llama.rope.scaling.factor")? }),
-        Some(other) => Err(config_error(path, "llama.rope.scaling.type", format!("scaling {other:?} is unknown; none and linear are supported"))),
+        Some(other) => Err(config_error(
+            path,
+            "llama.rope.scaling.type",
+            format!("scaling {other:?} is unknown; none and linear are supported"),
+        )),
     }
 }
 

@@ -4,7 +4,9 @@
 //! recomputes each chunk. With `p` the softmax of a row's logits, `logp = logit[label] - logsumexp(logits)`
 //! and the gradient by the logits of `w · logp` is `w (onehot(label) - p)`.
 
-use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax, backend::Backend};
+use burn::tensor::{
+    DType, IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax, backend::Backend,
+};
 
 use crate::llama::index_tensor;
 
@@ -42,10 +44,15 @@ pub fn log_probs_backward<B: Backend>(
     let mut hidden_grads = vec![];
     for chunk in Chunk::all(&hidden, weight, labels) {
         let coefficients = &coefficients[chunk.start..chunk.start + chunk.rows()];
-        let coefficients = Tensor::<B, 2>::from_data(TensorData::new(coefficients.to_vec(), [chunk.rows(), 1]), &device);
+        let coefficients =
+            Tensor::<B, 2>::from_data(TensorData::new(coefficients.to_vec(), [chunk.rows(), 1]), &device);
         let logits = chunk.logits(weight);
-        let grad = (burn::tensor::activation::softmax(logits, 1) * coefficients.clone().neg())
-            .scatter(1, chunk.labels.clone(), coefficients, IndexingUpdateOp::Add);
+        let grad = (burn::tensor::activation::softmax(logits, 1) * coefficients.clone().neg()).scatter(
+            1,
+            chunk.labels.clone(),
+            coefficients,
+            IndexingUpdateOp::Add,
+        );
         hidden_grads.push(grad.clone().matmul(weight.clone().cast(DType::F32)));
         let part = grad.transpose().matmul(chunk.hidden.cast(DType::F32));
         weight_grad = Some(match weight_grad.take() {

@@ -6,10 +6,8 @@ use burn::{
 };
 
 use crate::{
-    Block, Linear, LlamaBackend, LlamaConfig, ModelError, RmsNorm, Stream,
-    attention::SelfAttention,
-    checkpoint::WeightSource,
-    mlp::Mlp,
+    Block, Linear, LlamaBackend, LlamaConfig, ModelError, RmsNorm, Stream, attention::SelfAttention,
+    checkpoint::WeightSource, mlp::Mlp,
 };
 
 /// A Llama language model.
@@ -41,12 +39,17 @@ pub struct Embedding<B: Backend> {
 
 impl<B: LlamaBackend> Llama<B> {
     /// Builds the model of `config`, asking `weights` for one tensor after the other.
-    pub fn load(config: &LlamaConfig, weights: &mut dyn WeightSource, device: &B::Device) -> Result<Self, ModelError> {
+    pub fn load(
+        config: &LlamaConfig,
+        weights: &mut dyn WeightSource,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
         let hidden = config.hidden_size;
         let q = config.num_attention_heads * config.head_dim;
         let kv = config.num_key_value_heads * config.head_dim;
         let mut load = Loader { weights, device, eps: config.rms_norm_eps };
-        let embed_tokens = Embedding { weight: load.param("model.embed_tokens.weight", [config.vocab_size, hidden])? };
+        let embed_tokens =
+            Embedding { weight: load.param("model.embed_tokens.weight", [config.vocab_size, hidden])? };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
             let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
@@ -111,7 +114,11 @@ impl<B: LlamaBackend> Llama<B> {
 }
 
 /// `indices` as an int tensor; panics where one is not below `bound`, since a backend may not notice.
-pub(crate) fn index_tensor<B: Backend>(indices: &[u32], bound: usize, device: &B::Device) -> Tensor<B, 1, Int> {
+pub(crate) fn index_tensor<B: Backend>(
+    indices: &[u32],
+    bound: usize,
+    device: &B::Device,
+) -> Tensor<B, 1, Int> {
     let highest = indices.iter().max().copied().unwrap_or(0) as usize;
     assert!(highest < bound, "index {highest} into a dimension of {bound}");
     let indices: Vec<i32> = indices.iter().map(|&index| index as i32).collect();
@@ -126,7 +133,11 @@ struct Loader<'a, B: Backend> {
 }
 
 impl<B: Backend> Loader<'_, B> {
-    fn param<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Param<Tensor<B, D>>, ModelError> {
+    fn param<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Param<Tensor<B, D>>, ModelError> {
         let values = self.weights.weight(name, &shape)?;
         Ok(Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device)))
     }

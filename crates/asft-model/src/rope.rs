@@ -17,7 +17,12 @@ pub(crate) fn frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling) ->
     match scaling {
         RopeScaling::None => base.collect(),
         RopeScaling::Linear { factor } => base.map(|frequency| frequency / factor).collect(),
-        &RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+        &RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        } => {
             let context = original_max_position_embeddings as f64;
             let (long, short) = (context / low_freq_factor, context / high_freq_factor);
             base.map(|frequency| {
@@ -27,7 +32,8 @@ pub(crate) fn frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling) ->
                 } else if wavelength > long {
                     frequency / factor
                 } else {
-                    let smooth = (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                    let smooth =
+                        (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
                     (1.0 - smooth) * frequency / factor + smooth * frequency
                 }
             })
@@ -64,10 +70,7 @@ pub fn rotate<B: Backend>(x: Tensor<B, 3>, cos: &Tensor<B, 2>, sin: &Tensor<B, 2
     let first = x.clone().slice([0..tokens, 0..heads, 0..half]);
     let second = x.slice([0..tokens, 0..heads, half..head_dim]);
     Tensor::cat(
-        vec![
-            first.clone() * cos.clone() - second.clone() * sin.clone(),
-            second * cos + first * sin,
-        ],
+        vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin],
         2,
     )
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use asft_data::PairBatch;
-use burn::tensor::{Tensor, backend::{AutodiffBackend, Backend}};
+use burn::tensor::{
+    Tensor,
+    backend::{AutodiffBackend, Backend},
+};
 
 use crate::{AttentionLayout, LlamaConfig, rope};
 

@@ -34,15 +34,22 @@ impl Case {
 
     /// Keys a query sees: of its own pair, its prompt and what comes before it in its own answer.
     fn visible(&self, query: usize) -> Vec<usize> {
-        let segment = self.segments.iter().find(|s| (s.start..s.start + s.tokens()).contains(&query)).unwrap();
+        let segment =
+            self.segments.iter().find(|s| (s.start..s.start + s.tokens()).contains(&query)).unwrap();
         let rejected = segment.rejected();
-        (segment.start..=query).filter(|key| !rejected.contains(&query) || !segment.chosen().contains(key)).collect()
+        (segment.start..=query)
+            .filter(|key| !rejected.contains(&query) || !segment.chosen().contains(key))
+            .collect()
     }
 
     fn textbook(&self) -> Textbook {
         let (group, dim) = (self.heads / self.kv_heads, self.head_dim);
-        let [q, k, v, dout] = self.values.each_ref().map(|values| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
-        let mut result = Textbook { out: vec![0.0; q.len()], grads: [vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]] };
+        let [q, k, v, dout] =
+            self.values.each_ref().map(|values| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+        let mut result = Textbook {
+            out: vec![0.0; q.len()],
+            grads: [vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]],
+        };
         let scale = 1.0 / (dim as f64).sqrt();
         for query in 0..self.tokens() {
             let keys = self.visible(query);
@@ -50,13 +57,17 @@ impl Case {
                 let q_at = (query * self.heads + head) * dim;
                 let k_at = |key: usize| (key * self.kv_heads + head / group) * dim;
                 let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-                let scores: Vec<f64> =
-                    keys.iter().map(|&key| scale * dot(&q[q_at..q_at + dim], &k[k_at(key)..k_at(key) + dim])).collect();
+                let scores: Vec<f64> = keys
+                    .iter()
+                    .map(|&key| scale * dot(&q[q_at..q_at + dim], &k[k_at(key)..k_at(key) + dim]))
+                    .collect();
                 let max = scores.iter().copied().fold(f64::MIN, f64::max);
                 let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
                 let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp() / sum).collect();
-                let dweights: Vec<f64> =
-                    keys.iter().map(|&key| dot(&dout[q_at..q_at + dim], &v[k_at(key)..k_at(key) + dim])).collect();
+                let dweights: Vec<f64> = keys
+                    .iter()
+                    .map(|&key| dot(&dout[q_at..q_at + dim], &v[k_at(key)..k_at(key) + dim]))
+                    .collect();
                 let mean = dot(&weights, &dweights);
                 for ((&key, weight), dweight) in keys.iter().zip(&weights).zip(&dweights) {
                     let dscore = scale * weight * (dweight - mean);
@@ -76,7 +87,8 @@ impl Case {
         let device = Default::default();
         let shape = |heads| [self.tokens(), heads, self.head_dim];
         let shapes = [shape(self.heads), shape(self.kv_heads), shape(self.kv_heads), shape(self.heads)];
-        let tensor = |i: usize| Tensor::<A, 3>::from_data(TensorData::new(self.values[i].clone(), shapes[i]), &device);
+        let tensor =
+            |i: usize| Tensor::<A, 3>::from_data(TensorData::new(self.values[i].clone(), shapes[i]), &device);
         let [q, k, v] = [0, 1, 2].map(|i| tensor(i).require_grad());
         let stream = Stream::<A> {
             cos: Tensor::zeros([1, 1], &device),
@@ -96,12 +108,21 @@ impl Case {
 
 fn agree(name: &str, got: TensorData, expected: &[f64], tolerance: f64) -> Result<(), TestCaseError> {
     for (index, (got, expected)) in got.iter::<f64>().zip(expected).enumerate() {
-        prop_assert!((got - expected).abs() <= tolerance * expected.abs().max(1.0), "{name}[{index}]: {got} against {expected}");
+        prop_assert!(
+            (got - expected).abs() <= tolerance * expected.abs().max(1.0),
+            "{name}[{index}]: {got} against {expected}"
+        );
     }
     Ok(())
 }
 
-fn case(lengths: Vec<(usize, usize, usize)>, kv_heads: usize, group: usize, half_dim: usize, seed: u64) -> Case {
+fn case(
+    lengths: Vec<(usize, usize, usize)>,
+    kv_heads: usize,
+    group: usize,
+    half_dim: usize,
+    seed: u64,
+) -> Case {
     let mut start = 0;
     let mut segments = vec![];
     for (prompt_tokens, chosen_tokens, rejected_tokens) in lengths {
@@ -115,7 +136,8 @@ fn case(lengths: Vec<(usize, usize, usize)>, kv_heads: usize, group: usize, half
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * 2.0
     };
-    let values = [heads, kv_heads, kv_heads, heads].map(|heads| (0..start * heads * head_dim).map(|_| uniform()).collect());
+    let values = [heads, kv_heads, kv_heads, heads]
+        .map(|heads| (0..start * heads * head_dim).map(|_| uniform()).collect());
     Case { segments, heads, kv_heads, head_dim, values }
 }
 

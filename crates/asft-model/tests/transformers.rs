@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use asft_data::{EncodedPair, Origin, PairBatch};
 use asft_model::{Llama, Stream, checkpoint::Checkpoint, head};
-use burn::{backend::Flex, tensor::{Tensor, TensorData}};
+use burn::{
+    backend::Flex,
+    tensor::{Tensor, TensorData},
+};
 use serde_json::Value;
 
 fn golden(name: &str) -> PathBuf {
@@ -15,7 +18,8 @@ fn golden(name: &str) -> PathBuf {
 fn pairs(golden: &Path) -> Vec<(EncodedPair, [f64; 3])> {
     let text = std::fs::read_to_string(golden.join("expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
-    let ids = |value: &Value| value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    let ids =
+        |value: &Value| value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
     let pair = |(row, value): (usize, &Value)| {
         let pair = EncodedPair {
             origin: Origin { file: golden.into(), row: row + 1 },
@@ -23,7 +27,8 @@ fn pairs(golden: &Path) -> Vec<(EncodedPair, [f64; 3])> {
             chosen: ids(&value["chosen"]),
             rejected: ids(&value["rejected"]),
         };
-        let sums = ["logp_sum_prompt", "logp_sum_chosen", "logp_sum_rejected"].map(|key| value[key].as_f64().unwrap());
+        let sums = ["logp_sum_prompt", "logp_sum_chosen", "logp_sum_rejected"]
+            .map(|key| value[key].as_f64().unwrap());
         (pair, sums)
     };
     expected["pairs"].as_array().unwrap().iter().enumerate().map(pair).collect()
@@ -39,7 +44,8 @@ fn score(model: &Llama<Flex>, checkpoint: &Checkpoint, pairs: &[&EncodedPair]) -
     let rows = Tensor::from_data(TensorData::new(rows, [scored.rows.len()]), &device);
     let hidden = model.hidden_states(&batch.token_ids, &stream).select(0, rows);
     let log_probs = head::log_probs(hidden, &model.head_weight(), &scored.labels);
-    let sum = |range: &std::ops::Range<usize>| log_probs[range.clone()].iter().map(|&x| f64::from(x)).sum::<f64>();
+    let sum =
+        |range: &std::ops::Range<usize>| log_probs[range.clone()].iter().map(|&x| f64::from(x)).sum::<f64>();
     scored.pairs.iter().map(|pair| [sum(&pair.prompt), sum(&pair.chosen), sum(&pair.rejected)]).collect()
 }
 
@@ -67,7 +73,10 @@ fn tiny_checkpoints_score_as_in_transformers() {
                     packed[part],
                     expected[part]
                 );
-                assert!(close(packed[part], alone[part], 1e-5), "{name}, pair {index}: packing changes the score");
+                assert!(
+                    close(packed[part], alone[part], 1e-5),
+                    "{name}, pair {index}: packing changes the score"
+                );
             }
         }
     }
@@ -81,9 +90,12 @@ fn a_shared_prompt_scores_like_two_sequences() {
     let config = checkpoint.config().clone();
     let model = Llama::<Flex>::load(&config, checkpoint.weights(), &Default::default()).unwrap();
     for (pair, _) in pairs(&golden) {
-        let only = |answer: &Vec<u32>| EncodedPair { chosen: answer.clone(), rejected: vec![], ..pair.clone() };
+        let only =
+            |answer: &Vec<u32>| EncodedPair { chosen: answer.clone(), rejected: vec![], ..pair.clone() };
         let (chosen, rejected) = (only(&pair.chosen), only(&pair.rejected));
-        let [[_, shared_chosen, shared_rejected]] = score(&model, &checkpoint, &[&pair])[..] else { panic!() };
+        let [[_, shared_chosen, shared_rejected]] = score(&model, &checkpoint, &[&pair])[..] else {
+            panic!()
+        };
         let separate = score(&model, &checkpoint, &[&chosen, &rejected]);
         assert!(close(shared_chosen, separate[0][1], 1e-5), "{shared_chosen} against {}", separate[0][1]);
         assert!(close(shared_rejected, separate[1][1], 1e-5), "{shared_rejected} against {}", separate[1][1]);

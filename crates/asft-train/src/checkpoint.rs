@@ -66,7 +66,11 @@ pub struct Snapshot<'a, B: LlamaBackend> {
 }
 
 /// Writes `checkpoints/step-N`, moves `latest` to it and removes all but the newest `keep`.
-pub fn save<B: LlamaBackend>(run: &Path, snapshot: &Snapshot<'_, B>, keep: usize) -> Result<PathBuf, TrainError> {
+pub fn save<B: LlamaBackend>(
+    run: &Path,
+    snapshot: &Snapshot<'_, B>,
+    keep: usize,
+) -> Result<PathBuf, TrainError> {
     let checkpoints = run.join("checkpoints");
     let target = checkpoints.join(format!("step-{}", snapshot.state.step));
     let temporary = tempfile::Builder::new()
@@ -90,7 +94,10 @@ pub fn save<B: LlamaBackend>(run: &Path, snapshot: &Snapshot<'_, B>, keep: usize
         sync_directory(&checkpoints)?;
         point_latest(run, snapshot.state.step)?;
         let steps = steps_newest_first(run)?;
-        steps.into_iter().skip(keep).try_for_each(|step| fs::remove_dir_all(checkpoints.join(format!("step-{step}"))))
+        steps
+            .into_iter()
+            .skip(keep)
+            .try_for_each(|step| fs::remove_dir_all(checkpoints.join(format!("step-{step}"))))
     };
     finish().map_err(TrainError::io(&target))?;
     Ok(target)
@@ -138,7 +145,10 @@ pub fn load_state(checkpoint: &Path) -> Result<RunState, TrainError> {
 }
 
 /// Reads the optimizer's moments.
-pub fn load_moments<B: LlamaBackend>(checkpoint: &Path, device: &B::Device) -> Result<BTreeMap<String, Moments<B>>, TrainError> {
+pub fn load_moments<B: LlamaBackend>(
+    checkpoint: &Path,
+    device: &B::Device,
+) -> Result<BTreeMap<String, Moments<B>>, TrainError> {
     let file = SafetensorsFile::open(&checkpoint.join(OPTIMIZER))?;
     let mut moments = BTreeMap::new();
     for name in file.names()? {
@@ -169,7 +179,8 @@ fn moment_tensors<B: LlamaBackend>(moments: &BTreeMap<String, Moments<B>>) -> Ve
 }
 
 fn verify(checkpoint: &Path) -> Result<(), String> {
-    let text = fs::read_to_string(checkpoint.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
+    let text =
+        fs::read_to_string(checkpoint.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
     let manifest: Manifest = serde_json::from_str(&text).map_err(|error| format!("{MANIFEST}: {error}"))?;
     for (name, expected) in &manifest.files {
         let found = digest(&checkpoint.join(name)).map_err(|error| format!("{name}: {error}"))?;

@@ -81,12 +81,15 @@ pub fn accumulate<A: TrainBackend>(
 
     let head_path = model.head_weight_path();
     let sum = gradients.take(head_path).map(|sum| sum.reshape(weight.dims()));
-    let (hidden_grad, head_grad) = head::log_probs_backward(hidden, &weight, &scored.labels, &coefficients, sum);
+    let (hidden_grad, head_grad) =
+        head::log_probs_backward(hidden, &weight, &scored.labels, &coefficients, sum);
     let head_length = weight.shape().num_elements();
     gradients.set(head_path, head_grad.reshape([head_length]));
 
     let mut grads = (rows * Tensor::from_inner(hidden_grad)).backward();
-    parameters::take_gradients(&model.model.norm, "model.norm", &mut grads, |path, grad| gradients.add(path, grad));
+    parameters::take_gradients(&model.model.norm, "model.norm", &mut grads, |path, grad| {
+        gradients.add(path, grad)
+    });
     let mut dx = collect(model, last, leaf, &mut grads, gradients);
     for (segment, input) in segments.into_iter().zip(inputs).rev() {
         let (leaf, y) = tracked_forward(&model.model.layers[segment.clone()], input, &tracked);
@@ -96,7 +99,8 @@ pub fn accumulate<A: TrainBackend>(
 
     let embedding = frozen.model.embed_tokens.weight.val();
     let (shape, length) = (embedding.dims(), embedding.shape().num_elements());
-    let sum = gradients.take(EMBEDDING).map_or_else(|| Tensor::zeros(shape, device), |sum| sum.reshape(shape));
+    let sum =
+        gradients.take(EMBEDDING).map_or_else(|| Tensor::zeros(shape, device), |sum| sum.reshape(shape));
     let sum = sum.select_assign(0, ids, dx, IndexingUpdateOp::Add);
     gradients.set(EMBEDDING, sum.reshape([length]));
     Ok(losses)
@@ -131,32 +135,45 @@ fn collect<A: TrainBackend>(
 ) -> Tensor<A::InnerBackend, 2> {
     for layer in segment {
         let prefix = format!("model.layers.{layer}");
-        parameters::take_gradients(&model.model.layers[layer], &prefix, grads, |path, grad| gradients.add(path, grad));
+        parameters::take_gradients(&model.model.layers[layer], &prefix, grads, |path, grad| {
+            gradients.add(path, grad)
+        });
     }
     leaf.grad_remove(grads).expect("the input of a segment is a tracked leaf")
 }
 
-fn row_index<B: burn::tensor::backend::Backend>(scored: &ScoredRows, device: &B::Device) -> Tensor<B, 1, Int> {
+fn row_index<B: burn::tensor::backend::Backend>(
+    scored: &ScoredRows,
+    device: &B::Device,
+) -> Tensor<B, 1, Int> {
     let rows: Vec<i32> = scored.rows.iter().map(|&row| row as i32).collect();
     let length = rows.len();
     Tensor::from_data(TensorData::new(rows, [length]), device)
 }
 
 fn pair_scores(scored: &ScoredRows, log_probs: &[f32]) -> Vec<PairScores> {
-    let sum = |rows: &Range<usize>| log_probs[rows.clone()].iter().map(|&log_prob| f64::from(log_prob)).sum::<f64>();
+    let sum = |rows: &Range<usize>| {
+        log_probs[rows.clone()].iter().map(|&log_prob| f64::from(log_prob)).sum::<f64>()
+    };
     let answer = |rows: &Range<usize>| AnswerScore::new(sum(rows), rows.len());
     let scores = scored.pairs.iter().map(|pair| PairScores {
         chosen: answer(&pair.chosen),
         rejected: (!pair.rejected.is_empty()).then(|| answer(&pair.rejected)),
-        prompt: (!pair.prompt.is_empty()).then(|| PromptScore { logp_sum: sum(&pair.prompt), tokens: pair.prompt.len() }),
+        prompt: (!pair.prompt.is_empty())
+            .then(|| PromptScore { logp_sum: sum(&pair.prompt), tokens: pair.prompt.len() }),
     });
     scores.collect()
 }
 
-fn evaluate(objective: &Objective, norm: &StepNorm, scores: &[PairScores]) -> Result<Vec<PairLoss>, PairError> {
-    let evaluated = scores.iter().enumerate().map(|(pair, scores)| {
-        objective.evaluate(scores, norm).map_err(|source| PairError { pair, source })
-    });
+fn evaluate(
+    objective: &Objective,
+    norm: &StepNorm,
+    scores: &[PairScores],
+) -> Result<Vec<PairLoss>, PairError> {
+    let evaluated = scores
+        .iter()
+        .enumerate()
+        .map(|(pair, scores)| objective.evaluate(scores, norm).map_err(|source| PairError { pair, source }));
     evaluated.collect()
 }
 

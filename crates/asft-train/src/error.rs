@@ -57,7 +57,9 @@ pub enum TrainError {
         what: String,
     },
     /// The objective needs rejected answers and the data has rows without.
-    #[error("{origin}: the row has no rejected answer, which objective {objective} needs\nhint: --objective sft trains on chosen answers alone")]
+    #[error(
+        "{origin}: the row has no rejected answer, which objective {objective} needs\nhint: --objective sft trains on chosen answers alone"
+    )]
     MissingRejected {
         /// The first such row.
         origin: Origin,
@@ -65,7 +67,10 @@ pub enum TrainError {
         objective: &'static str,
     },
     /// A loss or gradient that is not finite.
-    #[error("{source}\nhint: {}; lower optimizer.learning_rate, or look at the pair with asft data inspect", kept(checkpoint))]
+    #[error(
+        "{source}\nhint: {}; lower optimizer.learning_rate, or look at the pair with asft data inspect",
+        kept(checkpoint)
+    )]
     Diverged {
         /// Where.
         source: StepError,

@@ -76,8 +76,11 @@ impl MarginChange {
             let chosen = &pair.scores.chosen;
             Some(mean(chosen.logp_sum, chosen.tokens) - mean(rejected.logp_sum, rejected.tokens))
         };
-        let changes: Vec<f64> =
-            before.iter().zip(after).filter_map(|(before, after)| Some(margin(after)? - margin(before)?)).collect();
+        let changes: Vec<f64> = before
+            .iter()
+            .zip(after)
+            .filter_map(|(before, after)| Some(margin(after)? - margin(before)?))
+            .collect();
         let pairs = changes.len();
         if pairs < 2 {
             return None;

@@ -62,5 +62,11 @@ fn sum_of_squares<B: Backend>(values: Tensor<B, 1>) -> f64 {
 }
 
 fn host<B: Backend, const D: usize>(values: Tensor<B, D>) -> impl Iterator<Item = f64> {
-    values.into_data().convert::<f32>().into_vec::<f32>().expect("converted to f32").into_iter().map(f64::from)
+    values
+        .into_data()
+        .convert::<f32>()
+        .into_vec::<f32>()
+        .expect("converted to f32")
+        .into_iter()
+        .map(f64::from)
 }

@@ -64,9 +64,10 @@ impl<B: Backend> AdamW<B> {
             let fresh = gradient.clone().mul_scalar(1.0 - beta_1);
             let fresh_square = (gradient.clone() * gradient).mul_scalar(1.0 - beta_2);
             let Moments { first, second } = match self.moments.remove(path) {
-                Some(Moments { first, second }) => {
-                    Moments { first: first.mul_scalar(beta_1) + fresh, second: second.mul_scalar(beta_2) + fresh_square }
-                }
+                Some(Moments { first, second }) => Moments {
+                    first: first.mul_scalar(beta_1) + fresh,
+                    second: second.mul_scalar(beta_2) + fresh_square,
+                },
                 None => Moments { first: fresh, second: fresh_square },
             };
             let root = second.clone().sqrt().div_scalar(second_root).add_scalar(eps);

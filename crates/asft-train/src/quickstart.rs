@@ -39,7 +39,10 @@ pub fn source(part: Part) -> Source {
 
 /// Shape of the embedded model.
 pub fn model_config() -> Result<LlamaConfig, TrainError> {
-    Ok(LlamaConfig::from_json(include_bytes!("../../../quickstart/config.json"), Path::new("quickstart/config.json"))?)
+    Ok(LlamaConfig::from_json(
+        include_bytes!("../../../quickstart/config.json"),
+        Path::new("quickstart/config.json"),
+    )?)
 }
 
 /// Its tokenizer.

@@ -42,15 +42,24 @@ type Read = fn(&MetricsRow) -> Option<f64>;
 const CHARTS: [(&str, &[(&str, Kind, Read)]); 6] = [
     (
         "Loss (nats)",
-        &[("training", Kind::Train, |row| Some(row.metrics.loss)), ("held out", Kind::Eval, |row| Some(row.metrics.loss))],
+        &[
+            ("training", Kind::Train, |row| Some(row.metrics.loss)),
+            ("held out", Kind::Eval, |row| Some(row.metrics.loss)),
+        ],
     ),
     (
         "Likelihood margin, chosen − rejected (nats per token)",
-        &[("training", Kind::Train, |row| row.metrics.margin), ("held out", Kind::Eval, |row| row.metrics.margin)],
+        &[
+            ("training", Kind::Train, |row| row.metrics.margin),
+            ("held out", Kind::Eval, |row| row.metrics.margin),
+        ],
     ),
     (
         "Preference accuracy",
-        &[("training", Kind::Train, |row| row.metrics.accuracy), ("held out", Kind::Eval, |row| row.metrics.accuracy)],
+        &[
+            ("training", Kind::Train, |row| row.metrics.accuracy),
+            ("held out", Kind::Eval, |row| row.metrics.accuracy),
+        ],
     ),
     (
         "Held-out log-probs (nats per token)",
@@ -189,7 +198,8 @@ fn draw(backend: SVGBackend<'_>, title: &str, lines: &[Line<'_>]) -> Result<(), 
     }
     if lines.len() > 1 {
         for (index, (line, colour)) in lines.iter().zip(COLOURS).enumerate() {
-            let style = TextStyle::from(("sans-serif", 14)).color(&colour).pos(Pos::new(HPos::Right, VPos::Top));
+            let style =
+                TextStyle::from(("sans-serif", 14)).color(&colour).pos(Pos::new(HPos::Right, VPos::Top));
             area.draw(&Text::new(line.name, (622, 40 + 18 * index as i32), style))?;
         }
     }
@@ -199,8 +209,9 @@ fn draw(backend: SVGBackend<'_>, title: &str, lines: &[Line<'_>]) -> Result<(), 
 
 /// Least and greatest value, moved apart by a share of their distance and never equal.
 fn bounds(values: impl Iterator<Item = f64>, share: f64) -> (f64, f64) {
-    let (least, greatest) =
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, greatest), value| (least.min(value), greatest.max(value)));
+    let (least, greatest) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, greatest), value| {
+        (least.min(value), greatest.max(value))
+    });
     match greatest - least {
         0.0 => {
             let pad = if least == 0.0 { 1.0 } else { 0.1 * least.abs() };

@@ -31,7 +31,8 @@ pub fn prepare(mut config: RunConfig, resume: bool) -> Result<(Job, Option<Resum
             return Err(run_error(&run, "holds no run to resume\nhint: leave --resume out to start one"));
         }
         (Found::Run(_), false) => {
-            let what = "already holds a run\nhint: --resume goes on with it, --output names another directory";
+            let what =
+                "already holds a run\nhint: --resume goes on with it, --output names another directory";
             return Err(run_error(&run, what));
         }
         (Found::Run(was), true) => {

@@ -218,6 +218,9 @@ impl<'a, A: TrainBackend> Run<'a, A> {
     }
 
     fn diverged(&self, source: StepError) -> TrainError {
-        TrainError::Diverged { source, checkpoint: self.newest_checkpoint.as_ref().map(|(_, path)| path.clone()) }
+        TrainError::Diverged {
+            source,
+            checkpoint: self.newest_checkpoint.as_ref().map(|(_, path)| path.clone()),
+        }
     }
 }

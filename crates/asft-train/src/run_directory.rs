@@ -44,7 +44,10 @@ impl RunDirectory {
             Err(error) => Err(unusable(path, error.to_string())),
             Ok(mut entries) => match entries.next() {
                 None => Ok(Found::Nothing),
-                Some(_) => Err(unusable(path, "is not empty and holds no run\nhint: name another directory with --output")),
+                Some(_) => Err(unusable(
+                    path,
+                    "is not empty and holds no run\nhint: name another directory with --output",
+                )),
             },
         }
     }
@@ -79,7 +82,9 @@ impl RunDirectory {
 
     /// Appends a row to `metrics.jsonl`.
     pub fn append(&mut self, row: &MetricsRow) -> Result<(), TrainError> {
-        self.metrics.write_all(lines(std::slice::from_ref(row)).as_bytes()).map_err(TrainError::io(self.path.join(METRICS)))
+        self.metrics
+            .write_all(lines(std::slice::from_ref(row)).as_bytes())
+            .map_err(TrainError::io(self.path.join(METRICS)))
     }
 
     /// Makes every row so far durable.

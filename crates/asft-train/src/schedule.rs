@@ -43,7 +43,10 @@ mod tests {
     #[test]
     fn rates_are_those_of_transformers() {
         let cases = [
-            (ScheduleKind::Cosine, [0.0, 0.5, 1.0, 0.853_553_390_593_273_7, 0.5, 0.146_446_609_406_726_24, 0.0]),
+            (
+                ScheduleKind::Cosine,
+                [0.0, 0.5, 1.0, 0.853_553_390_593_273_7, 0.5, 0.146_446_609_406_726_24, 0.0],
+            ),
             (ScheduleKind::Linear, [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]),
             (ScheduleKind::Constant, [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
         ];
@@ -51,7 +54,11 @@ mod tests {
             let settings = ScheduleSettings { kind, warmup_ratio: 0.3 };
             let schedule = Schedule::new(&settings, 1.0, 6);
             for (step, expected) in expected.into_iter().enumerate() {
-                assert!((schedule.rate(step) - expected).abs() < 1e-15, "{kind:?} step {step}: {}", schedule.rate(step));
+                assert!(
+                    (schedule.rate(step) - expected).abs() < 1e-15,
+                    "{kind:?} step {step}: {}",
+                    schedule.rate(step)
+                );
             }
         }
     }

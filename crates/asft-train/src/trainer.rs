@@ -34,7 +34,11 @@ pub struct Trainer<'a, A: TrainBackend> {
 
 impl<'a, A: TrainBackend> Trainer<'a, A> {
     /// Loads the model, the optimizer and the order of pairs, as new or as a checkpoint left them.
-    pub fn new(mut job: Job, resume: Option<&ResumePoint>, device: &'a A::Device) -> Result<Self, TrainError> {
+    pub fn new(
+        mut job: Job,
+        resume: Option<&ResumePoint>,
+        device: &'a A::Device,
+    ) -> Result<Self, TrainError> {
         let settings = job.config.optimizer.clone();
         let pairs = job.train.pairs.len();
         let (model, optimizer, sampler, step) = match resume {
@@ -76,7 +80,11 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
 
     /// Where the run stands, for a checkpoint.
     pub fn state(&self) -> RunState {
-        RunState { step: self.step, sampler: self.sampler.state().clone(), data: self.job.data_digest.clone() }
+        RunState {
+            step: self.step,
+            sampler: self.sampler.state().clone(),
+            data: self.job.data_digest.clone(),
+        }
     }
 
     /// Makes one optimizer step. After an error the weights are those before it.
@@ -87,7 +95,8 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         let objective = &self.job.config.objective;
         let indices = self.sampler.next_step(train.pairs_per_step);
         let pairs: Vec<&EncodedPair> = indices.iter().map(|&index| &self.job.train.pairs[index]).collect();
-        let nll_tokens = pairs.iter().map(|pair| objective.nll_tokens(pair.chosen.len(), Some(pair.prompt.len() - 1)));
+        let nll_tokens =
+            pairs.iter().map(|pair| objective.nll_tokens(pair.chosen.len(), Some(pair.prompt.len() - 1)));
         let norm = StepNorm { pairs: pairs.len(), nll_tokens: nll_tokens.sum() };
         let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
 
@@ -95,13 +104,19 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         let mut metrics = MetricsSum::default();
         for range in micro_batches(&lengths, train.micro_batch_tokens) {
             let batch = PairBatch::new(pairs[range.clone()].iter().copied());
-            let micro_batch = MicroBatch { batch: &batch, objective, norm: &norm, segments: self.job.segments };
-            let losses =
-                engine::accumulate(self.model(), &self.job.model_config, micro_batch, &mut gradients, self.device)
-                    .map_err(|PairError { pair, source }| {
-                        let pair = range.start + pair;
-                        StepError::Loss { step, pair: indices[pair], origin: pairs[pair].origin.clone(), source }
-                    })?;
+            let micro_batch =
+                MicroBatch { batch: &batch, objective, norm: &norm, segments: self.job.segments };
+            let losses = engine::accumulate(
+                self.model(),
+                &self.job.model_config,
+                micro_batch,
+                &mut gradients,
+                self.device,
+            )
+            .map_err(|PairError { pair, source }| {
+                let pair = range.start + pair;
+                StepError::Loss { step, pair: indices[pair], origin: pairs[pair].origin.clone(), source }
+            })?;
             losses.iter().for_each(|loss| metrics.add(&loss.metrics));
         }
         let grad_norm = gradients.norm();
@@ -134,7 +149,9 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         });
         match found {
             None => Ok(()),
-            Some(tensor) => Err(StepError::Weights { step: self.step, tensor, pairs: self.last_pairs.clone() }),
+            Some(tensor) => {
+                Err(StepError::Weights { step: self.step, tensor, pairs: self.last_pairs.clone() })
+            }
         }
     }
 
@@ -159,11 +176,8 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
             go_on,
         );
         let Some(scored) = scored else { return Ok(None) };
-        let metrics = mean_metrics(objective, &scored).map_err(|PairError { pair, source }| StepError::Loss {
-            step: self.step,
-            pair,
-            origin: pairs[pair].origin.clone(),
-            source,
+        let metrics = mean_metrics(objective, &scored).map_err(|PairError { pair, source }| {
+            StepError::Loss { step: self.step, pair, origin: pairs[pair].origin.clone(), source }
         })?;
         let tokens = pairs.iter().map(EncodedPair::tokens).sum();
         let row = MetricsRow::new(Kind::Eval, self.step, self.epoch(), metrics, pairs.len(), tokens);

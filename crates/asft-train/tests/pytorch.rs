@@ -50,7 +50,13 @@ fn steps(trainer: &mut Trainer<'_, A>) -> Vec<[f64; 5]> {
     let step = |trainer: &mut Trainer<'_, A>| {
         let row = trainer.make_step().unwrap();
         let metrics = row.metrics;
-        [metrics.loss, row.grad_norm.unwrap(), row.learning_rate.unwrap(), metrics.logps_chosen, metrics.logps_rejected.unwrap()]
+        [
+            metrics.loss,
+            row.grad_norm.unwrap(),
+            row.learning_rate.unwrap(),
+            metrics.logps_chosen,
+            metrics.logps_rejected.unwrap(),
+        ]
     };
     (0..4).map(|_| step(trainer)).collect()
 }
@@ -74,8 +80,18 @@ fn four_steps_are_those_of_pytorch() {
         let (_, scored) = trainer.evaluate(usize::MAX, |_| true).unwrap().unwrap();
         for (scored, expected) in scored.iter().zip(golden["after"].as_array().unwrap()) {
             let PairScores { chosen, rejected, .. } = &scored.scores;
-            close(&format!("{name}, after"), chosen.logp_sum, expected["logp_sum_chosen"].as_f64().unwrap(), 1e-3);
-            close(&format!("{name}, after"), rejected.unwrap().logp_sum, expected["logp_sum_rejected"].as_f64().unwrap(), 1e-3);
+            close(
+                &format!("{name}, after"),
+                chosen.logp_sum,
+                expected["logp_sum_chosen"].as_f64().unwrap(),
+                1e-3,
+            );
+            close(
+                &format!("{name}, after"),
+                rejected.unwrap().logp_sum,
+                expected["logp_sum_rejected"].as_f64().unwrap(),
+                1e-3,
+            );
         }
     }
 }
@@ -89,7 +105,10 @@ fn segments_and_micro_batches_change_nothing() {
             let other = steps(&mut trainer(golden, segments, micro_batch_tokens));
             for (step, (reference, other)) in reference.iter().zip(&other).enumerate() {
                 for (key, (reference, other)) in KEYS.iter().zip(reference.iter().zip(other)) {
-                    let name = format!("{} {}, {segments} segments, {micro_batch_tokens} tokens, step {step}, {key}", golden["objective"], golden["keys"]);
+                    let name = format!(
+                        "{} {}, {segments} segments, {micro_batch_tokens} tokens, step {step}, {key}",
+                        golden["objective"], golden["keys"]
+                    );
                     close(&name, *other, *reference, 1e-5);
                 }
             }

@@ -78,14 +78,12 @@ impl Dataset {
                     Converted::Dropped { reason, scores } => (Err(reason), scores),
                     Converted::Row(row) => {
                         let pair = usable(&row, encode(&row)?);
-                        let fitted = pair.and_then(|pair| {
-                            truncate(pair, options.max_length, options.truncation)
-                        });
+                        let fitted =
+                            pair.and_then(|pair| truncate(pair, options.max_length, options.truncation));
                         (fitted, row.scores)
                     }
                 };
-                report.ties +=
-                    usize::from(scores.is_some_and(|(chosen, rejected)| chosen == rejected));
+                report.ties += usize::from(scores.is_some_and(|(chosen, rejected)| chosen == rejected));
                 match kept {
                     Ok((pair, truncated)) => {
                         report.truncated += usize::from(truncated);
@@ -160,17 +158,14 @@ fn usable(row: &PreferenceRow, pair: EncodedPair) -> Result<EncodedPair, DropRea
 
 fn nothing_kept(options: &LoadOptions, report: &DataReport) -> DataError {
     let files = options.sources.iter().map(|source| source.path().display().to_string());
-    let mut reasons: Vec<_> =
-        report.dropped.iter().map(|(&reason, rows)| (reason, rows.len())).collect();
+    let mut reasons: Vec<_> = report.dropped.iter().map(|(&reason, rows)| (reason, rows.len())).collect();
     reasons.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
     let hint = match reasons.first() {
         None => "name at least one file with rows in it",
         Some((DropReason::TooLong | DropReason::PromptFillsContext, _)) => {
             "raise data.max_length, or set data.truncation to \"keep-start\" or \"keep-end\""
         }
-        Some(_) => {
-            "look at the rows; if their layout was taken for another, name it in data.format"
-        }
+        Some(_) => "look at the rows; if their layout was taken for another, name it in data.format",
     };
     let dropped = reasons.iter().map(|(reason, count)| format!("{reason} {count}"));
     DataError::NothingKept {

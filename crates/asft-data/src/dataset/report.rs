@@ -142,11 +142,7 @@ impl fmt::Display for DataReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "layout {}", self.schema)?;
         let dropped = self.dropped_rows();
-        writeln!(
-            f,
-            "rows {}, kept {}, dropped {dropped}, ties {}",
-            self.rows, self.kept, self.ties
-        )?;
+        writeln!(f, "rows {}, kept {}, dropped {dropped}, ties {}", self.rows, self.kept, self.ties)?;
         for (reason, rows) in &self.dropped {
             let named: Vec<_> = rows.iter().take(ROWS_NAMED).map(Origin::to_string).collect();
             write!(f, "  {reason} {}: {}", rows.len(), named.join(", "))?;

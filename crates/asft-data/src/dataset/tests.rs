@@ -74,8 +74,7 @@ fn files_of_several_layouts_and_no_rejected_answers() {
 #[test]
 fn a_report_names_the_first_rows_of_each_reason() {
     let rows = (1..=17).map(|row| Origin { file: Path::new("a.jsonl").into(), row }).collect();
-    let report =
-        DataReport { dropped: [(DropReason::Identical, rows)].into(), ..DataReport::default() };
+    let report = DataReport { dropped: [(DropReason::Identical, rows)].into(), ..DataReport::default() };
     let line = "identical 17: a.jsonl:1, a.jsonl:2, a.jsonl:3, a.jsonl:4, a.jsonl:5, and 12 more\n";
     assert!(report.to_string().contains(line), "{report}");
 }
@@ -84,9 +83,7 @@ fn a_report_names_the_first_rows_of_each_reason() {
 fn nothing_left_is_an_error_that_counts() {
     let error = Dataset::load_with(&options(1, Truncation::Drop), words).expect_err("all too long");
     let error = error.to_string();
-    for text in
-        ["rows.jsonl", "none of 5 rows", "too_long 3, empty_chosen 1, identical 1", "max_length"]
-    {
+    for text in ["rows.jsonl", "none of 5 rows", "too_long 3, empty_chosen 1, identical 1", "max_length"] {
         assert!(error.contains(text), "{error}");
     }
 }
@@ -147,8 +144,7 @@ fn held_out_pairs_are_a_seeded_choice_in_file_order() {
 
 #[test]
 fn statistics_of_counts() {
-    let statistics =
-        |min, median, mean, max, total| TokenStatistics { min, median, mean, max, total };
+    let statistics = |min, median, mean, max, total| TokenStatistics { min, median, mean, max, total };
     for (counts, expected) in [
         (vec![], statistics(0, 0.0, 0.0, 0, 0)),
         (vec![4], statistics(4, 4.0, 4.0, 4, 4)),

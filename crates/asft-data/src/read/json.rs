@@ -122,8 +122,7 @@ impl Array {
             Some(Err(error)) => {
                 // The parser counts from the start of this element.
                 let (line, column) = position(&self.text, self.at);
-                let column =
-                    if error.line() == 1 { column - 1 + error.column() } else { error.column() };
+                let column = if error.line() == 1 { column - 1 + error.column() } else { error.column() };
                 Err(json_error(&origin, &error, line + error.line() - 1, column))
             }
             None => Err(self.error("the file ends before the array does")),
@@ -141,8 +140,7 @@ impl Array {
 
     /// The next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
-        let blank =
-            self.text[self.at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let blank = self.text[self.at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         self.at += blank;
         self.text.get(self.at).copied()
     }
@@ -181,9 +179,7 @@ fn without_byte_order_mark(reader: Box<dyn Read>, file: &Path) -> Result<Text, D
 fn object(origin: Origin, value: Value) -> Result<Row, DataError> {
     let hint = match &value {
         Value::Object(_) => "",
-        Value::Array(_) => {
-            "an array of rows belongs in a file named .json, with one row an element"
-        }
+        Value::Array(_) => "an array of rows belongs in a file named .json, with one row an element",
         _ => "write each row as {\"key\": value, …}",
     };
     match value {

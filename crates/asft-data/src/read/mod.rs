@@ -52,9 +52,7 @@ impl Source {
 
     fn reader(&self) -> Result<Box<dyn Read>, DataError> {
         match self {
-            Self::File(path) if !path.exists() => {
-                Err(DataError::MissingFile { path: path.clone() })
-            }
+            Self::File(path) if !path.exists() => Err(DataError::MissingFile { path: path.clone() }),
             Self::File(path) => {
                 let file = File::open(path).map_err(|source| io_error(path, 0, source))?;
                 Ok(Box::new(BufReader::new(file)))
@@ -114,10 +112,9 @@ pub fn open(source: &Source) -> Result<Rows, DataError> {
     let reader: Box<dyn Read> = match container.compression {
         Compression::None => reader,
         Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
-        Compression::Zstd => Box::new(
-            zstd::stream::read::Decoder::new(reader)
-                .map_err(|source| io_error(&file, 0, source))?,
-        ),
+        Compression::Zstd => {
+            Box::new(zstd::stream::read::Decoder::new(reader).map_err(|source| io_error(&file, 0, source))?)
+        }
     };
     match container.rows {
         RowFormat::Json => json::rows(reader, file),
@@ -157,10 +154,8 @@ pub fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, DataError> {
 }
 
 fn matches(pattern: &str) -> Result<Vec<PathBuf>, DataError> {
-    let paths = glob::glob(pattern).map_err(|error| DataError::BadPattern {
-        pattern: pattern.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let paths = glob::glob(pattern)
+        .map_err(|error| DataError::BadPattern { pattern: pattern.to_owned(), reason: error.to_string() })?;
     let mut found = vec![];
     for path in paths {
         let path = path.map_err(|error| {

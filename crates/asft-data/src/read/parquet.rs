@@ -26,9 +26,8 @@ use crate::{DataError, Origin};
 pub(super) fn rows(mut reader: Box<dyn Read>, file: Arc<Path>) -> Result<Rows, DataError> {
     let mut bytes = vec![];
     reader.read_to_end(&mut bytes).map_err(|source| io_error(&file, 0, source))?;
-    let reader = guarded(|| SerializedFileReader::new(Bytes::from(bytes))).map_err(|reason| {
-        DataError::Parquet { origin: Origin { file: file.clone(), row: 0 }, reason }
-    })?;
+    let reader = guarded(|| SerializedFileReader::new(Bytes::from(bytes)))
+        .map_err(|reason| DataError::Parquet { origin: Origin { file: file.clone(), row: 0 }, reason })?;
     Ok(Box::new(ParquetRows { reader, group: 0, rows: None, row: 0, failed: false, file }))
 }
 
@@ -106,9 +105,7 @@ fn value(field: Field) -> Value {
         Field::UInt(number) => number.into(),
         Field::ULong(number) => number.into(),
         // JSON has no NaN or infinity; a score that is one is no score.
-        Field::Float16(number) => {
-            Number::from_f64(number.into()).map_or(Value::Null, Value::Number)
-        }
+        Field::Float16(number) => Number::from_f64(number.into()).map_or(Value::Null, Value::Number),
         Field::Float(number) => Number::from_f64(number.into()).map_or(Value::Null, Value::Number),
         Field::Double(number) => Number::from_f64(number).map_or(Value::Null, Value::Number),
         Field::Str(text) => text.into(),

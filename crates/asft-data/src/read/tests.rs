@@ -6,8 +6,7 @@ use tempfile::TempDir;
 use super::*;
 
 fn shared(path: &str) -> Option<PathBuf> {
-    let file =
-        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(path);
+    let file = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(path);
     if !file.exists() {
         println!("skipped: {} is not there", file.display());
         return None;
@@ -86,23 +85,13 @@ fn every_text_container() {
 fn malformed_text_says_where() {
     let folder = TempDir::new().expect("a temporary folder");
     let cases: &[(&str, &[u8], usize, &[&str])] = &[
-        (
-            "a.jsonl",
-            b"{\"a\":1}\n\n{\"a\" 2}\n{}",
-            1,
-            &["a.jsonl:3", "line 3, column 6", "expected `:`"],
-        ),
+        ("a.jsonl", b"{\"a\":1}\n\n{\"a\" 2}\n{}", 1, &["a.jsonl:3", "line 3, column 6", "expected `:`"]),
         ("a.jsonl", b"{\"a\":1}\n[2]\n", 1, &["a.jsonl:2", "an array", "hint:", ".json"]),
         ("a.jsonl", b"7\n", 0, &["a.jsonl:1", "a number", "hint:"]),
         ("a.jsonl", b"{\"a\":\"\xff\"}\n", 0, &["a.jsonl:1", "line 1, column 7"]),
         ("a.jsonl", b"{\"a\":1} {\"a\":2}\n", 0, &["a.jsonl:1", "trailing characters"]),
         ("a.jsonl", b"{\"a\":1}\n{\"a\":\"b", 1, &["a.jsonl:2", "line 2", "EOF"]),
-        (
-            "a.json",
-            b"[{\"a\":1},\n {\"a\":2},\n {\"a\"\n 3}]",
-            2,
-            &["a.json:3", "line 4, column 2"],
-        ),
+        ("a.json", b"[{\"a\":1},\n {\"a\":2},\n {\"a\"\n 3}]", 2, &["a.json:3", "line 4, column 2"]),
         ("a.json", b"[{\"a\":1}, {\"a\" 2}]", 1, &["a.json:2", "line 1, column 16"]),
         ("a.json", b"[{\"a\":1}", 1, &["line 1, column 9", "ends before the array"]),
         ("a.json", b"[{\"a\":1},", 1, &["a.json:2", "ends before the array"]),
@@ -115,12 +104,7 @@ fn malformed_text_says_where() {
         ("a.jsonl.gz", b"{\"a\":1}", 0, &["cannot read", "a.jsonl.gz"]),
         ("a.jsonl.zst", b"{\"a\":1} {\"a\":1}", 0, &["cannot read", "a.jsonl.zst"]),
         ("a.parquet", b"", 0, &["a.parquet: cannot decode Parquet", "hint:"]),
-        (
-            "a.parquet",
-            b"PAR1 not really one, but it ends like one \xff\xff\xff\x7fPAR1",
-            0,
-            &["Parquet"],
-        ),
+        ("a.parquet", b"PAR1 not really one, but it ends like one \xff\xff\xff\x7fPAR1", 0, &["Parquet"]),
         ("a.parquet.zst", b"\x28\xb5\x2f\xfd", 0, &["cannot read", "a.parquet.zst"]),
     ];
     for (name, bytes, rows, says) in cases {
@@ -148,8 +132,7 @@ fn patterns_find_files_in_order() {
     }
     let at = |name: &str| folder.path().join(name);
     let pattern = |name: &str| at(name).display().to_string();
-    let found =
-        |patterns: &[&str]| expand(&patterns.iter().map(|name| pattern(name)).collect::<Vec<_>>());
+    let found = |patterns: &[&str]| expand(&patterns.iter().map(|name| pattern(name)).collect::<Vec<_>>());
     let expect = |names: &[&str]| names.iter().map(|name| at(name)).collect::<Vec<_>>();
     for (patterns, names) in [
         (vec!["*.jsonl"], vec!["a.jsonl", "b.jsonl", "with[1].jsonl"]),
@@ -195,8 +178,7 @@ mod parquet_files {
         let schema = Arc::new(parse_message_type(&schema).expect("a schema"));
         let mut bytes = vec![];
         let properties = Arc::new(WriterProperties::builder().build());
-        let mut writer =
-            SerializedFileWriter::new(&mut bytes, schema, properties).expect("a writer");
+        let mut writer = SerializedFileWriter::new(&mut bytes, schema, properties).expect("a writer");
         for row in [0, 1] {
             let mut group = writer.next_row_group().expect("a row group");
             let mut column = group.next_column().expect("a column").expect("name");
@@ -213,8 +195,7 @@ mod parquet_files {
             column.close().expect("written");
             for field in turn {
                 let mut column = group.next_column().expect("a column").expect("a turn's field");
-                let texts =
-                    ["first", "second"].map(|which| ByteArray::from(&*format!("{which} {field}")));
+                let texts = ["first", "second"].map(|which| ByteArray::from(&*format!("{which} {field}")));
                 let (texts, defined, repeated): (&[ByteArray], &[i16], &[i16]) = match row {
                     0 => (&texts, &[1, 1], &[0, 1]),
                     _ => (&[], &[0], &[0]),
@@ -232,8 +213,7 @@ mod parquet_files {
     #[test]
     fn nested_lists_however_they_are_named() {
         let folder = TempDir::new().expect("a temporary folder");
-        let turn =
-            |which| json!({"role": format!("{which} role"), "content": format!("{which} content")});
+        let turn = |which| json!({"role": format!("{which} role"), "content": format!("{which} content")});
         let rows = vec![
             (1, json!({"name": null, "score": 1.5, "turns": [turn("first"), turn("second")]})),
             (2, json!({"name": "é", "score": null, "turns": []})),

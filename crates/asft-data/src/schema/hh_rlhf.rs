@@ -12,9 +12,7 @@ const ASSISTANT: &str = "\n\nAssistant:";
 /// True of rows whose transcripts have both markers.
 pub(super) fn is_transcript(row: &Map<String, Value>) -> bool {
     let marked = |text: &str| text.contains(HUMAN) && text.contains(ASSISTANT);
-    ["chosen", "rejected"]
-        .iter()
-        .any(|key| row.get(*key).and_then(Value::as_str).is_some_and(marked))
+    ["chosen", "rejected"].iter().any(|key| row.get(*key).and_then(Value::as_str).is_some_and(marked))
 }
 
 /// Reads both transcripts by the strict rule: the same prompt, roles that alternate and end with the

@@ -103,9 +103,7 @@ impl Schema {
                 "`instruction`, `chosen`, `rejected` (strings), optionally `input`, `system`, `history`"
             }
             Self::HhRlhf => "`chosen`, `rejected` (transcripts with Human: and Assistant: turns)",
-            Self::Alpaca => {
-                "`instruction`, `output` (strings), optionally `input`, `system`, `history`"
-            }
+            Self::Alpaca => "`instruction`, `output` (strings), optionally `input`, `system`, `history`",
         }
     }
 
@@ -134,9 +132,7 @@ impl Schema {
             () if has("conversations") => Ok(Self::Sharegpt),
             () if has("instruction") => Ok(Self::AlpacaRanking),
             () if list("prompt") => Ok(Self::TrlChat),
-            () if string("prompt") && (list("chosen") || list("rejected")) => {
-                Ok(Self::Ultrafeedback)
-            }
+            () if string("prompt") && (list("chosen") || list("rejected")) => Ok(Self::Ultrafeedback),
             () if string("prompt") => Ok(Self::Trl),
             () if has("prompt") => unknown("`prompt` must be a string or a list of messages"),
             () if list("chosen") || list("rejected") => Ok(Self::TrlChatImplicit),
@@ -197,8 +193,7 @@ impl Answers {
     /// What must hold whatever the layout: something to answer, its last turn not an answer already, and
     /// text in both answers.
     fn checked(self) -> Result<Self, DropReason> {
-        let blank =
-            |messages: &[Message]| messages.iter().all(|message| is_blank(&message.content));
+        let blank = |messages: &[Message]| messages.iter().all(|message| is_blank(&message.content));
         if blank(&self.prompt) {
             return Err(DropReason::EmptyPrompt);
         }
@@ -242,10 +237,11 @@ impl FromStr for Format {
             return Ok(Self::Named(schema));
         }
         let names: Vec<_> = ["auto"].into_iter().chain(Schema::ALL.map(Schema::name)).collect();
-        let suggested =
-            names.iter().copied().filter(|known| strsim::jaro_winkler(known, name) > 0.8).max_by(
-                |a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)),
-            );
+        let suggested = names
+            .iter()
+            .copied()
+            .filter(|known| strsim::jaro_winkler(known, name) > 0.8)
+            .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
         Err(DataError::UnknownFormat { found: name.to_owned(), suggested, known: names.join(", ") })
     }
 }
@@ -308,11 +304,7 @@ impl SchemaRows {
                 let found = Schema::detect(origin, row)?;
                 if found != schema {
                     let (found, expected) = (found.name(), schema.name());
-                    return Err(DataError::MixedSchemas {
-                        origin: origin.clone(),
-                        found,
-                        expected,
-                    });
+                    return Err(DataError::MixedSchemas { origin: origin.clone(), found, expected });
                 }
             }
         }

@@ -3,8 +3,7 @@
 use super::{Answers, Extracted, fields::Fields, is_blank};
 use crate::Message;
 
-const ROLES: &str =
-    "one of system, human, user, gpt, assistant, observation, function, function_call, tool";
+const ROLES: &str = "one of system, human, user, gpt, assistant, observation, function, function_call, tool";
 
 /// A conversation of `{from, value}` turns and two further turns that end it.
 pub(super) fn answers(fields: &Fields) -> Extracted {

@@ -5,8 +5,7 @@ use serde_json::json;
 use super::*;
 
 fn shared(path: &str) -> Option<Source> {
-    let file =
-        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(path);
+    let file = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(path);
     if !file.exists() {
         println!("skipped: {} is not there", file.display());
         return None;
@@ -138,23 +137,11 @@ fn malformed_rows_say_where_and_what() {
     let (u, a) = (turn("user", "U"), turn("assistant", "A"));
     let said = |from: &str| json!({"from": from, "value": "text"});
     let cases: &[(Value, &[&str])] = &[
-        (
-            json!({"prompt": "U", "chosen": "A"}),
-            &["no `rejected`", "`prompt`, `chosen`", "the trl layout"],
-        ),
-        (
-            json!({"prompt": "U", "chosen": "A", "rejected": null}),
-            &["`rejected` is null", "a string"],
-        ),
-        (
-            json!({"prompt": "U", "chosen": "A", "rejected": 3}),
-            &["`rejected` is a number", "a string"],
-        ),
+        (json!({"prompt": "U", "chosen": "A"}), &["no `rejected`", "`prompt`, `chosen`", "the trl layout"]),
+        (json!({"prompt": "U", "chosen": "A", "rejected": null}), &["`rejected` is null", "a string"]),
+        (json!({"prompt": "U", "chosen": "A", "rejected": 3}), &["`rejected` is a number", "a string"]),
         (json!({"prompt": 3, "chosen": "A", "rejected": "B"}), &["`prompt` must be"]),
-        (
-            json!({"prompt": [u], "chosen": "A", "rejected": [a]}),
-            &["`chosen` is a string", "a list"],
-        ),
+        (json!({"prompt": [u], "chosen": "A", "rejected": [a]}), &["`chosen` is a string", "a list"]),
         (
             json!({"prompt": [u], "chosen": [a], "rejected": [u]}),
             &["`rejected[0].role` is \"user\"", "assistant"],
@@ -180,10 +167,7 @@ fn malformed_rows_say_where_and_what() {
             json!({"conversations": [said("human")], "chosen": said("human"), "rejected": said("gpt")}),
             &["`chosen.from` is \"human\"", "gpt"],
         ),
-        (
-            json!({"instruction": "U", "input": 3, "chosen": "A", "rejected": "B"}),
-            &["`input` is a number"],
-        ),
+        (json!({"instruction": "U", "input": 3, "chosen": "A", "rejected": "B"}), &["`input` is a number"]),
         (
             json!({"instruction": "U", "history": [["one"]], "chosen": "A", "rejected": "B"}),
             &["`history[0]`", "two strings"],
@@ -223,9 +207,7 @@ fn a_file_has_one_layout() {
     }
     // Past the rows that are looked at ahead, and with a forced layout, the row's own error comes.
     let late = format!("{}{alpaca}\n", format!("{trl}\n").repeat(40)).leak();
-    for (text, format, good) in
-        [(&*late, Format::Auto, 40), (&*mixed, Format::Named(Schema::Trl), 1)]
-    {
+    for (text, format, good) in [(&*late, Format::Auto, 40), (&*mixed, Format::Named(Schema::Trl), 1)] {
         let opened = SchemaRows::open(&rows(text.as_bytes()), format).expect("a known layout");
         assert_eq!(opened.schema(), Schema::Trl);
         let read: Vec<_> = opened.collect();
@@ -236,8 +218,7 @@ fn a_file_has_one_layout() {
     }
     // Malformed text behind good rows is met when it is its turn.
     let broken = format!("{trl}\n{{\n").leak();
-    let read: Vec<_> =
-        SchemaRows::open(&rows(broken.as_bytes()), Format::Auto).expect("trl").collect();
+    let read: Vec<_> = SchemaRows::open(&rows(broken.as_bytes()), Format::Auto).expect("trl").collect();
     assert!(matches!(&read[..], [Ok(_), Err(DataError::Json { .. })]));
     let empty = SchemaRows::open(&rows(b"\n"), Format::Auto).err();
     assert!(matches!(empty, Some(DataError::NoRows { .. })));

@@ -21,12 +21,9 @@ pub(super) fn answers(fields: &Fields) -> Extracted {
     let (Some(rejected), Some(chosen)) = (sides.pop(), sides.pop()) else {
         return Ok(Err(DropReason::EmptyChosen));
     };
-    let repeats =
-        |message: &Message| message.role == "user" && message.content.trim() == prompt.trim();
-    Ok(split_prompt(chosen, rejected).and_then(|answers| {
-        match answers.prompt.iter().any(repeats) {
-            true => Ok(answers),
-            false => Err(DropReason::PromptsDiffer),
-        }
+    let repeats = |message: &Message| message.role == "user" && message.content.trim() == prompt.trim();
+    Ok(split_prompt(chosen, rejected).and_then(|answers| match answers.prompt.iter().any(repeats) {
+        true => Ok(answers),
+        false => Err(DropReason::PromptsDiffer),
     }))
 }

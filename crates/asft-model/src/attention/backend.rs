@@ -99,9 +99,7 @@ impl<B: LlamaBackend, C: CheckpointStrategy> LlamaBackend for Autodiff<B, C> {
         };
         let (out, lse) = B::packed_attention_forward(inner.clone());
         match Attention.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                prep.finish(Saved { inputs: inner, out: out.clone(), lse }, out)
-            }
+            OpsKind::Tracked(prep) => prep.finish(Saved { inputs: inner, out: out.clone(), lse }, out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }

@@ -25,7 +25,8 @@ impl AttentionLayout {
     pub fn of_pairs(segments: &[Segment]) -> Self {
         let spans = segments.iter().flat_map(|segment| {
             let prompt = segment.prompt();
-            let preferred = Span { prefix: prompt.start..prompt.start, own: prompt.start..segment.chosen().end };
+            let preferred =
+                Span { prefix: prompt.start..prompt.start, own: prompt.start..segment.chosen().end };
             let dispreferred = Span { prefix: prompt, own: segment.rejected() };
             [preferred, dispreferred]
         });
@@ -55,7 +56,8 @@ impl AttentionLayout {
 
     /// Visible (query, key) pairs of one head, the unit in which attention's arithmetic is counted.
     pub fn visible_pairs(&self) -> usize {
-        let pairs = |span: &Span| span.own.len() * span.prefix.len() + span.own.len() * (span.own.len() + 1) / 2;
+        let pairs =
+            |span: &Span| span.own.len() * span.prefix.len() + span.own.len() * (span.own.len() + 1) / 2;
         self.spans.iter().map(pairs).sum()
     }
 }

@@ -56,12 +56,7 @@ pub fn attend<B: LlamaBackend>(
     assert_eq!(heads % kv_heads, 0, "{heads} heads over {kv_heads} key/value heads");
     assert_eq!(stream.layout.tokens(), tokens, "attention layout against the stream");
     let [q, k, v] = [q, k, v].map(|t| t.into_primitive().tensor());
-    let inputs = AttentionInputs {
-        q,
-        k,
-        v,
-        layout: stream.layout.clone(),
-        scale: 1.0 / (head_dim as f64).sqrt(),
-    };
+    let inputs =
+        AttentionInputs { q, k, v, layout: stream.layout.clone(), scale: 1.0 / (head_dim as f64).sqrt() };
     Tensor::from_primitive(burn::tensor::TensorPrimitive::Float(B::packed_attention(inputs)))
 }

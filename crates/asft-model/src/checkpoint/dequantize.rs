@@ -7,7 +7,9 @@ use half::{bf16, f16};
 pub fn dequantize(kind: GgmlType, bytes: &[u8]) -> Result<Vec<f32>, String> {
     let half = |b: &[u8]| f16::from_le_bytes([b[0], b[1]]).to_f32();
     Ok(match kind {
-        GgmlType::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        GgmlType::F32 => {
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
         GgmlType::F16 => bytes.chunks_exact(2).map(half).collect(),
         GgmlType::BF16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
         GgmlType::Q8_0 => blocks(bytes, 34, |block| {

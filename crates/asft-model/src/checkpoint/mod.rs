@@ -10,8 +10,8 @@ mod write;
 use std::path::{Path, PathBuf};
 
 pub use directory::HfDirectory;
-pub(crate) use gguf::f32_values as gguf_f32;
 pub use gguf::GgufModel;
+pub(crate) use gguf::f32_values as gguf_f32;
 pub use random::RandomWeights;
 pub use safetensors::SafetensorsFile;
 pub use write::{NamedTensor, named_tensors, write_model, write_safetensors};
@@ -86,7 +86,9 @@ impl Checkpoint {
         let vocab_size = self.config().vocab_size;
         match tokenizer_tokens <= vocab_size {
             true => Ok(()),
-            false => Err(ModelError::Vocabulary { path: self.path().to_owned(), tokenizer_tokens, vocab_size }),
+            false => {
+                Err(ModelError::Vocabulary { path: self.path().to_owned(), tokenizer_tokens, vocab_size })
+            }
         }
     }
 }
@@ -107,7 +109,10 @@ fn checked(
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(values),
         Some(index) => {
-            let what = format!("element {index} is {}\nhint: the checkpoint is damaged or its training diverged", values[index]);
+            let what = format!(
+                "element {index} is {}\nhint: the checkpoint is damaged or its training diverged",
+                values[index]
+            );
             Err(ModelError::Tensor { path: path.to_owned(), tensor: name.into(), what })
         }
     }

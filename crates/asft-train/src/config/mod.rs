@@ -229,7 +229,9 @@ impl<'de> Deserialize<'de> for Segments {
         match toml::Value::deserialize(deserializer)? {
             toml::Value::String(word) if word == "auto" => Ok(Self::Auto),
             toml::Value::Integer(count) if count > 0 => Ok(Self::Count(count as usize)),
-            other => Err(serde::de::Error::custom(format!("expected \"auto\" or a number from 1, got {other}"))),
+            other => {
+                Err(serde::de::Error::custom(format!("expected \"auto\" or a number from 1, got {other}")))
+            }
         }
     }
 }
@@ -244,8 +246,14 @@ pub enum MemoryBudget {
     Bytes(u64),
 }
 
-const UNITS: [(&str, u64); 6] =
-    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000)];
+const UNITS: [(&str, u64); 6] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1000),
+];
 
 impl Serialize for MemoryBudget {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -273,6 +281,8 @@ impl<'de> Deserialize<'de> for MemoryBudget {
             let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
             (number.is_finite() && number > 0.0).then(|| Self::Bytes((number * size as f64) as u64))
         });
-        parsed.ok_or_else(|| serde::de::Error::custom(format!("expected \"auto\" or a size such as \"3 GB\", got {text:?}")))
+        parsed.ok_or_else(|| {
+            serde::de::Error::custom(format!("expected \"auto\" or a size such as \"3 GB\", got {text:?}"))
+        })
     }
 }

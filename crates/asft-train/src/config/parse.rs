@@ -27,7 +27,9 @@ pub enum ConfigError {
         message: String,
     },
     /// A `--set` assignment is malformed.
-    #[error("--set {assignment}: {message}\nhint: write --set table.key=value, for example --set optimizer.learning_rate=1e-5")]
+    #[error(
+        "--set {assignment}: {message}\nhint: write --set table.key=value, for example --set optimizer.learning_rate=1e-5"
+    )]
     Assignment {
         /// As it was typed.
         assignment: String,
@@ -45,7 +47,12 @@ pub enum ConfigError {
 impl RunConfig {
     /// Parses `text` (`file` names it in errors). `objective` replaces the `[objective.NAME]` table by that
     /// objective's defaults; then each assignment `a.b=value` is applied; then every value is checked.
-    pub fn parse(text: &str, file: &str, objective: Option<&str>, assignments: &[String]) -> Result<Self, ConfigError> {
+    pub fn parse(
+        text: &str,
+        file: &str,
+        objective: Option<&str>,
+        assignments: &[String],
+    ) -> Result<Self, ConfigError> {
         let mut table: Table = toml::from_str(text).map_err(|error| ConfigError::Syntax {
             file: file.to_owned(),
             message: error.to_string().trim_end().to_owned(),
@@ -87,7 +94,7 @@ impl RunConfig {
             ("optimizer.learning_rate", optimizer.learning_rate, 0.0..=1.0, "from 0 to 1"),
             ("optimizer.betas[0]", optimizer.betas[0], 0.0..=1.0 - f64::EPSILON, "from 0 to below 1"),
             ("optimizer.betas[1]", optimizer.betas[1], 0.0..=1.0 - f64::EPSILON, "from 0 to below 1"),
-            ("optimizer.eps", optimizer.eps, f64::MIN_POSITIVE..=1.0, "above 0, at most 1"),
+            ("optimizer.eps", optimizer.eps, 1e-30..=1.0, "from 1e-30 to 1"),
             ("optimizer.weight_decay", optimizer.weight_decay, 0.0..=1e3, "from 0 to 1000"),
             ("optimizer.max_grad_norm", optimizer.max_grad_norm, 0.0..=f64::MAX, "0 (off) or more"),
             ("schedule.warmup_ratio", self.schedule.warmup_ratio, 0.0..=1.0, "from 0 to 1"),
@@ -110,7 +117,11 @@ impl RunConfig {
                 return error(key, format!("must be at least {least}, got {value}"));
             }
         }
-        let texts = [("model.path", self.model.path.is_empty()), ("train.output", self.train.output.is_empty()), ("data.train", self.data.train.is_empty())];
+        let texts = [
+            ("model.path", self.model.path.is_empty()),
+            ("train.output", self.train.output.is_empty()),
+            ("data.train", self.data.train.is_empty()),
+        ];
         for (key, empty) in texts {
             if empty {
                 return error(key, "must not be empty".to_owned());
@@ -122,12 +133,16 @@ impl RunConfig {
 
 /// Sets one key. The value is read as TOML, and as a plain string where that fails.
 fn assign(table: &mut Table, assignment: &str) -> Result<(), ConfigError> {
-    let error = |message: &str| ConfigError::Assignment { assignment: assignment.to_owned(), message: message.to_owned() };
-    let (path, text) = assignment.split_once('=').ok_or_else(|| error("has no ="))?;
-    let value = match toml::from_str::<Table>(&format!("value = {text}")).map(|mut parsed| parsed.remove("value")) {
-        Ok(Some(value)) => value,
-        _ => Value::String(text.to_owned()),
+    let error = |message: &str| ConfigError::Assignment {
+        assignment: assignment.to_owned(),
+        message: message.to_owned(),
     };
+    let (path, text) = assignment.split_once('=').ok_or_else(|| error("has no ="))?;
+    let value =
+        match toml::from_str::<Table>(&format!("value = {text}")).map(|mut parsed| parsed.remove("value")) {
+            Ok(Some(value)) => value,
+            _ => Value::String(text.to_owned()),
+        };
     let (tables, key) = match path.trim().rsplit_once('.') {
         Some((tables, key)) if !key.is_empty() && !tables.split('.').any(str::is_empty) => (tables, key),
         _ => return Err(error("needs a key path such as train.epochs")),
@@ -147,7 +162,8 @@ fn assign(table: &mut Table, assignment: &str) -> Result<(), ConfigError> {
 }
 
 fn check_one_objective(objectives: &Value, file: &str) -> Result<(), ConfigError> {
-    let error = |message: String| ConfigError::Key { file: file.to_owned(), key: "objective".to_owned(), message };
+    let error =
+        |message: String| ConfigError::Key { file: file.to_owned(), key: "objective".to_owned(), message };
     let Value::Table(table) = objectives else {
         return Err(error("must be a table such as [objective.asft]".to_owned()));
     };
@@ -156,7 +172,10 @@ fn check_one_objective(objectives: &Value, file: &str) -> Result<(), ConfigError
         [name] if Objective::NAMES.contains(name) => Ok(()),
         [name] => Err(error(unknown(name, Objective::NAMES))),
         [] => Err(error("must hold exactly one table, such as [objective.asft]".to_owned())),
-        names => Err(error(format!("must hold exactly one table, found {}\nhint: --objective NAME picks one", names.join(", ")))),
+        names => Err(error(format!(
+            "must hold exactly one table, found {}\nhint: --objective NAME picks one",
+            names.join(", ")
+        ))),
     }
 }
 
@@ -164,7 +183,9 @@ fn check_one_objective(objectives: &Value, file: &str) -> Result<(), ConfigError
 fn key_error(file: &str, path: String, message: &str) -> ConfigError {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let (parent, message) = match (message.starts_with("unknown field"), quoted.as_slice()) {
-        (true, [name, known @ ..]) => (path.strip_suffix(name).unwrap_or(&path).trim_end_matches('.').to_owned(), unknown(name, known)),
+        (true, [name, known @ ..]) => {
+            (path.strip_suffix(name).unwrap_or(&path).trim_end_matches('.').to_owned(), unknown(name, known))
+        }
         _ => return ConfigError::Key { file: file.to_owned(), key: path, message: message.to_owned() },
     };
     let key = match parent.as_str() {
@@ -175,9 +196,12 @@ fn key_error(file: &str, path: String, message: &str) -> ConfigError {
 }
 
 fn unknown(name: &str, known: &[&str]) -> String {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+    let nearest =
+        known.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
     match nearest {
-        Some(nearest) if strsim::jaro_winkler(name, nearest) > 0.75 => format!("unknown key\nhint: did you mean {nearest}?"),
+        Some(nearest) if strsim::jaro_winkler(name, nearest) > 0.75 => {
+            format!("unknown key\nhint: did you mean {nearest}?")
+        }
         _ => format!("unknown key\nhint: known here: {}", known.join(", ")),
     }
 }

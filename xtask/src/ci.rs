@@ -1,0 +1,99 @@
+//! What CI runs: steps from the cheapest on, up to the first that fails.
+
+use std::{
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{invariants, launch::cargo};
+
+/// A step: its name, arguments of cargo, and one environment variable. No arguments: the invariants.
+type Step = (&'static str, Vec<&'static str>, Option<(&'static str, &'static str)>);
+
+/// Runs all steps; the exit code is 1 if one fails.
+pub fn run() -> Result<ExitCode, String> {
+    let mut times: Vec<(&str, Duration)> = vec![];
+    for (name, arguments, environment) in steps(has_nextest()) {
+        println!("── {name}");
+        let start = Instant::now();
+        let failure = match arguments.is_empty() {
+            true => invariants::run().err(),
+            false => command(&arguments, environment).err(),
+        };
+        times.push((name, start.elapsed()));
+        if let Some(failure) = failure {
+            report(&times);
+            eprintln!("error: step {name:?} failed: {failure}");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    report(&times);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn steps(nextest: bool) -> Vec<Step> {
+    // Burn's autodiff is safe on one thread of a process only. nextest has one process for each test.
+    let tests: Vec<_> = match nextest {
+        true => "nextest run --workspace --locked --no-fail-fast".split(' ').collect(),
+        false => "test --workspace --locked --no-fail-fast --lib --bins --tests -- --test-threads=1"
+            .split(' ')
+            .collect(),
+    };
+    vec![
+        ("format", "fmt --all --check".split(' ').collect(), None),
+        ("invariants", vec![], None),
+        ("clippy", "clippy --workspace --all-targets --locked -- -D warnings".split(' ').collect(), None),
+        ("tests", tests, None),
+        ("doctests", "test --workspace --locked --doc -- --test-threads=1".split(' ').collect(), None),
+        (
+            "documentation",
+            "doc --workspace --no-deps --locked".split(' ').collect(),
+            Some(("RUSTDOCFLAGS", "-D warnings")),
+        ),
+    ]
+}
+
+fn has_nextest() -> bool {
+    let mut version = Command::new(cargo());
+    version.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    version.status().is_ok_and(|status| status.success())
+}
+
+fn command(arguments: &[&str], environment: Option<(&str, &str)>) -> Result<(), String> {
+    let status = Command::new(cargo()).args(arguments).envs(environment).status();
+    let shown = format!("cargo {}", arguments.join(" "));
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{shown}: {status}")),
+        Err(error) => Err(format!("{shown}: {error}")),
+    }
+}
+
+fn report(times: &[(&str, Duration)]) {
+    for (name, time) in times {
+        println!("{name:15}{:8.1} s", time.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_test_keep_autodiff_to_one_thread() {
+        for (nextest, first, last) in
+            [(true, "nextest", "--no-fail-fast"), (false, "test", "--test-threads=1")]
+        {
+            let steps = steps(nextest);
+            let (_, tests, _) = steps.iter().find(|(name, ..)| *name == "tests").unwrap();
+            assert_eq!((tests[0], tests[tests.len() - 1]), (first, last));
+        }
+    }
+
+    #[test]
+    fn a_failing_command_is_a_failure_that_names_it() {
+        let failure = command(&["no-such-subcommand"], None).unwrap_err();
+        assert!(failure.starts_with("cargo no-such-subcommand: "), "{failure}");
+        assert_eq!(command(&["--version"], None), Ok(()));
+    }
+}
