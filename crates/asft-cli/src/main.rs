@@ -73,12 +73,19 @@ fn main() -> ExitCode {
         Command::Objective(arguments) => objective::run(arguments),
         Command::Data(DataCommand::Inspect(arguments)) => inspect::run(arguments),
         Command::Export(arguments) => export::run(arguments),
-        Command::Fetch(arguments) => fetch::run(&arguments).map_err(Failure::Run),
+        Command::Fetch(arguments) => fetch::run(&arguments).map_err(fetch_failure),
         Command::Bench(BenchCommand::Train(arguments)) => bench::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+fn fetch_failure(error: anyhow::Error) -> Failure {
+    match error.downcast_ref::<fetch::FetchError>() {
+        Some(fetch) if fetch.is_input() => Failure::Input(error),
+        _ => Failure::Run(error),
     }
 }
 

@@ -5,7 +5,7 @@
 //! and the gradient by the logits of `w · logp` is `w (onehot(label) - p)`.
 
 use burn::tensor::{
-    DType, IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax, backend::Backend,
+    DType, IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax, backend::Backend, s,
 };
 
 use crate::llama::index_tensor;
@@ -86,7 +86,7 @@ impl<B: Backend> Chunk<B> {
             let end = labels.len().min(start + rows);
             Self {
                 start,
-                hidden: hidden.clone().slice([start..end]),
+                hidden: hidden.clone().slice(s![start..end]),
                 labels: index_tensor(&labels[start..end], vocab_size, &weight.device()).unsqueeze_dim(1),
             }
         })

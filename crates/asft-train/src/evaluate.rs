@@ -50,7 +50,7 @@ pub fn score_pairs<B: LlamaBackend>(
 /// Means of the objective's metrics over scored pairs; the index of the pair and the reason where one has no
 /// loss.
 pub fn mean_metrics(objective: &Objective, scored: &[ScoredPair]) -> Result<Metrics, asft_core::PairError> {
-    let scores: Vec<PairScores> = scored.iter().map(|pair| pair.scores.clone()).collect();
+    let scores: Vec<PairScores> = scored.iter().map(|pair| pair.scores).collect();
     let mut sum = MetricsSum::default();
     objective.evaluate_step(&scores)?.iter().for_each(|loss| sum.add(&loss.metrics));
     Ok(sum.mean().expect("a set of pairs is never empty"))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{DType, Tensor, backend::Backend};
+use burn::tensor::{DType, Tensor, backend::Backend, s};
 
 /// Flat gradients by parameter path.
 #[derive(Debug)]
@@ -52,8 +52,8 @@ const ROW: usize = 512;
 fn sum_of_squares<B: Backend>(values: Tensor<B, 1>) -> f64 {
     let length = values.dims()[0];
     let rows = length / ROW;
-    let whole = values.clone().slice([0..rows * ROW]).reshape([rows, ROW]);
-    let rest = values.slice([rows * ROW..length]);
+    let whole = values.clone().slice(s![..rows * ROW]).reshape([rows, ROW]);
+    let rest = values.slice(s![rows * ROW..]);
     let rest: f64 = host(rest).map(|value| value * value).sum();
     match rows {
         0 => rest,

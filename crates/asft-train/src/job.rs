@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     checkpoint::hex,
-    config::{DataSettings, RunConfig, Segments},
+    config::{DataSettings, RunConfig, Segments, TrainSettings},
     error::TrainError,
     memory::{MemoryPlan, budget_bytes},
     quickstart,
@@ -50,7 +50,7 @@ pub struct Job {
 }
 
 enum Weights {
-    Checkpoint(Checkpoint),
+    Checkpoint(Box<Checkpoint>),
     Random { seed: u64 },
 }
 
@@ -80,9 +80,7 @@ impl Job {
             0 => config.train.epochs * per_epoch,
             steps => steps,
         };
-        let longest = train.pairs.iter().map(EncodedPair::tokens).max().unwrap_or(0);
-        let step_tokens = longest * config.train.pairs_per_step;
-        let tokens = config.train.micro_batch_tokens.min(step_tokens).max(longest);
+        let tokens = longest_micro_batch(&train.pairs, &config.train);
         let segments = match config.train.segments {
             Segments::Count(count) => count.min(model_config.num_hidden_layers),
             Segments::Auto => match budget_bytes(config.train.memory_budget) {
@@ -127,7 +125,16 @@ fn open_model(path: &str, seed: u64) -> Result<(Weights, LlamaConfig, Tokenizer)
     let tokenizer = Tokenizer::from_model(checkpoint.path()).map_err(DataError::from)?;
     checkpoint.check_vocabulary(tokenizer.vocab_size())?;
     let config = checkpoint.config().clone();
-    Ok((Weights::Checkpoint(checkpoint), config, tokenizer))
+    Ok((Weights::Checkpoint(Box::new(checkpoint)), config, tokenizer))
+}
+
+/// Most tokens that any micro-batch can hold: those of a step's worth of the longest pairs, if they fit.
+fn longest_micro_batch(pairs: &[EncodedPair], train: &TrainSettings) -> usize {
+    let mut lengths: Vec<usize> = pairs.iter().map(EncodedPair::tokens).collect();
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    let step: usize = lengths.iter().take(train.pairs_per_step).sum();
+    let longest = lengths.first().copied().unwrap_or(0);
+    step.min(train.micro_batch_tokens).max(longest)
 }
 
 fn load_data(config: &RunConfig, tokenizer: &Tokenizer) -> Result<(Dataset, Option<Dataset>), TrainError> {

@@ -28,7 +28,7 @@ pub use config::{ConfigError, RunConfig};
 pub use error::{StepError, TrainError};
 pub use job::{Job, load_options};
 pub use metrics::{Kind, MetricsRow};
-pub use report::RESULT_ROWS;
+pub use report::{RESULT_ROWS, ResultRow};
 pub use resume::{ResumePoint, prepare};
 pub use run::{Event, Outcome, Summary, run};
 pub use schedule::Schedule;

@@ -28,9 +28,10 @@ impl MemoryPlan {
         let layers = config.num_hidden_layers as u64;
         let hidden = config.hidden_size as u64;
         let heads = (config.head_dim * (config.num_attention_heads + 2 * config.num_key_value_heads)) as u64;
-        // Tensors of each width that autodiff keeps for one token of one block: norms and residuals, rotary
-        // halves and attention's operands, and the feed-forward layer's gate, up and products.
-        let block = 14 * hidden + 6 * heads + 6 * config.intermediate_size as u64;
+        // Tensors of each width that autodiff keeps for one token of one block: norms and residuals, rotary halves
+        // and attention's operands, the feed-forward layer's gate, up and product. The counts are those of a
+        // measurement (docs/log.md, 2026-11-23).
+        let block = 8 * hidden + 4 * heads + 3 * config.intermediate_size as u64;
         let blocks = layers.div_ceil(segments as u64);
         let chunk = (head::chunk_rows(config.vocab_size) * config.vocab_size) as u64;
         Self {

@@ -38,8 +38,11 @@ pub fn write(run: &Path, config: &RunConfig, rows: &[MetricsRow]) -> Result<Path
 
 type Read = fn(&MetricsRow) -> Option<f64>;
 
-/// A chart: its title and, for each line, a name, the kind of rows and the value read from them.
-const CHARTS: [(&str, &[(&str, Kind, Read)]); 6] = [
+/// A line of a chart: its name, the kind of rows and the value read from them.
+type LineSpec = (&'static str, Kind, Read);
+
+/// Titles of the charts and their lines.
+const CHARTS: [(&str, &[LineSpec]); 6] = [
     (
         "Loss (nats)",
         &[
@@ -133,8 +136,11 @@ fn result_table(before: &MetricsRow, after: &MetricsRow) -> Markup {
     }
 }
 
+/// A name and the metric it stands for, absent where a side is.
+pub type ResultRow = (&'static str, fn(&Metrics) -> Option<f64>);
+
 /// What is reported of held-out pairs, here and on the terminal.
-pub const RESULT_ROWS: [(&str, fn(&Metrics) -> Option<f64>); 5] = [
+pub const RESULT_ROWS: [ResultRow; 5] = [
     ("preference accuracy", |metrics| metrics.accuracy),
     ("margin", |metrics| metrics.margin),
     ("log-prob, chosen", |metrics| Some(metrics.logps_chosen)),

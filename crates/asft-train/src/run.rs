@@ -51,7 +51,7 @@ pub enum Event<'a> {
 #[derive(Debug)]
 pub enum Outcome {
     /// All steps are made.
-    Finished(Summary),
+    Finished(Box<Summary>),
     /// It was asked to stop and wrote a checkpoint.
     Interrupted {
         /// Steps made.
@@ -108,7 +108,7 @@ pub fn run<A: TrainBackend>(
             run.save(observe)?;
         }
         if step == total {
-            return Ok(Outcome::Finished(run.finish()?));
+            return Ok(Outcome::Finished(Box::new(run.finish()?)));
         }
         let row = run.trainer.make_step().map_err(|error| run.diverged(error))?;
         run.directory.append(&row)?;

@@ -37,7 +37,7 @@ fn trainer(golden: &Value, segments: usize, micro_batch_tokens: usize) -> Traine
     let config = RunConfig::parse(&config, "test", Some(objective), &assignments).unwrap();
     let job = Job::read(config).unwrap();
     assert_eq!(job.total_steps, 4);
-    Trainer::new(job, None, Box::leak(Box::new(Default::default()))).unwrap()
+    Trainer::new(job, None, Box::leak(Box::default())).unwrap()
 }
 
 fn close(what: &str, got: f64, expected: f64, relative: f64) {

@@ -104,8 +104,7 @@ impl Dataset {
     /// Divides the pairs into (train, held out) by a choice that depends on their number and `seed` alone;
     /// both parts keep file order.
     ///
-    /// The report of each part goes on describing rows, drops, ties and cuts of the files as a whole; its
-    /// `kept` and token statistics are those of the part.
+    /// Both carry the report of the files as a whole.
     ///
     /// # Errors
     /// If a part would be empty, or the fraction does not lie between 0 and 1.
@@ -128,12 +127,8 @@ impl Dataset {
         for (pair, chosen) in self.pairs.into_iter().zip(chosen) {
             if chosen { held.push(pair) } else { train.push(pair) }
         }
-        let part = |pairs: Vec<EncodedPair>| {
-            let mut report = self.report.clone();
-            report.measure(&pairs);
-            Self { pairs, report }
-        };
-        Ok((part(train), part(held)))
+        let report = self.report;
+        Ok((Self { pairs: train, report: report.clone() }, Self { pairs: held, report }))
     }
 
     /// The first row without a rejected answer, which only `sft` can be trained on.

@@ -1,3 +1,5 @@
+//! Encoding of rows, and what is refused.
+
 use std::path::Path;
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Containers and compressions, whole and damaged.
+
 use std::io::Write;
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Every layout: detection, conversion, drops and errors.
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Rendering against transformers' goldens, and errors.
+
 use serde_json::json;
 
 use super::*;

@@ -34,7 +34,8 @@ pub enum Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face directory, a GGUF file or the newest checkpoint of a run directory.
+    /// Opens a Hugging Face directory, a GGUF file (or a directory with one and no `config.json`) or the newest
+    /// checkpoint of a run directory.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let not_a_model = |what: &str| ModelError::NotAModel { path: path.to_owned(), what: what.into() };
         if path.is_file() {
@@ -53,7 +54,10 @@ impl Checkpoint {
                 let newest = newest.canonicalize().map_err(ModelError::io(&newest))?;
                 Ok(Self::Directory(HfDirectory::open(&newest)?))
             }
-            (false, false) => Err(not_a_model("config.json is missing")),
+            (false, false) => match only_gguf(path).map_err(ModelError::io(path))? {
+                Some(file) => Ok(Self::Gguf(GgufModel::open(&file)?)),
+                None => Err(not_a_model("config.json is missing")),
+            },
         }
     }
 
@@ -91,6 +95,18 @@ impl Checkpoint {
             }
         }
     }
+}
+
+/// The GGUF file of a directory that holds exactly one.
+fn only_gguf(directory: &Path) -> std::io::Result<Option<PathBuf>> {
+    let mut found = vec![];
+    for entry in directory.read_dir()? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+            found.push(path);
+        }
+    }
+    Ok(if found.len() == 1 { found.pop() } else { None })
 }
 
 /// Fails unless `found` is `wanted` and all values are finite numbers.

@@ -279,7 +279,7 @@ impl<'de> Deserialize<'de> for MemoryBudget {
         let units = UNITS.into_iter().chain([("B", 1)]);
         let parsed = units.into_iter().find_map(|(unit, size)| {
             let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-            (number.is_finite() && number > 0.0).then(|| Self::Bytes((number * size as f64) as u64))
+            (number.is_finite() && number > 0.0).then_some(Self::Bytes((number * size as f64) as u64))
         });
         parsed.ok_or_else(|| {
             serde::de::Error::custom(format!("expected \"auto\" or a size such as \"3 GB\", got {text:?}"))

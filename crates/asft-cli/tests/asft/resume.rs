@@ -1,7 +1,5 @@
 //! A run that is killed and resumed ends like one that was not.
 
-mod support;
-
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -9,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::Scratch;
 use serde_json::Value;
-use support::Scratch;
 
 /// Rows of `metrics.jsonl` without times and memory.
 fn metrics(run: &Path) -> Vec<Value> {
@@ -105,8 +103,8 @@ fn a_damaged_newest_checkpoint_is_passed_over() {
     std::fs::write(&weights, bytes).unwrap();
 
     let output = scratch.run(&["train", "--config", "config.toml", "--resume"]);
-    assert!(output.status.success(), "{}", support::stderr(&output));
-    let messages = support::stderr(&output);
+    assert!(output.status.success(), "{}", crate::support::stderr(&output));
+    let messages = crate::support::stderr(&output);
     assert!(messages.contains("step-18") && messages.contains("going on after step 15"), "{messages}");
     assert_eq!((metrics(&run), files(&run)), expected);
 }
@@ -127,7 +125,7 @@ fn only_the_run_that_was_started_is_resumed() {
     ];
     for (more, expected) in cases {
         let output = scratch.run(&[&["train", "--config", "config.toml"], more].concat());
-        let message = support::stderr(&output);
+        let message = crate::support::stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{more:?}: {message}");
         assert!(message.contains(expected), "{more:?}: {message}");
     }
@@ -159,7 +157,7 @@ fn ctrl_c_writes_a_checkpoint_and_exits_130() {
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = child.wait_with_output().unwrap();
-    let message = support::stderr(&output);
+    let message = crate::support::stderr(&output);
     assert_eq!(output.status.code(), Some(130), "{message}");
     let steps = steps_made(&scratch.path("run"));
     assert!(message.contains(&format!("step-{steps}")), "{message}");

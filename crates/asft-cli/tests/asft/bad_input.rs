@@ -1,11 +1,9 @@
 //! Bad input: exit code 2, one message that says what and where, and nothing half-written.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::{Scratch, stderr};
 use serde_json::json;
-use support::{Scratch, stderr};
 
 /// Every path below a directory.
 fn listing(directory: &Path) -> Vec<String> {
@@ -104,7 +102,7 @@ fn data() {
         scratch.config("");
         scratch.write(name, contents);
         refused(&scratch, &[&TRAIN[..], &["--set", &format!("data.train={name}")]].concat(), expected);
-        let model = support::tiny("llama3");
+        let model = crate::support::tiny("llama3");
         let score = ["score", "--model", model.to_str().unwrap(), "--data", name, "--output", "out.jsonl"];
         refused(&scratch, &score, expected);
     }
@@ -200,7 +198,7 @@ fn checkpoints() {
         scratch.config("");
         let arguments = [&TRAIN[..], &["--set", "model.path=damaged"]].concat();
         refused(&scratch, &arguments, &[expected, &["damaged"]].concat());
-        let pairs = support::tiny("llama3").join("pairs.jsonl");
+        let pairs = crate::support::tiny("llama3").join("pairs.jsonl");
         let score =
             ["score", "--model", "damaged", "--data", pairs.to_str().unwrap(), "--output", "out.jsonl"];
         refused(&scratch, &score, expected);
@@ -252,8 +250,8 @@ fn output_directories() {
     refused(&scratch, &[&TRAIN[..], &["--output", "full"]].concat(), &["full", "is not empty"]);
     scratch.write("file", "mine");
     refused(&scratch, &[&TRAIN[..], &["--output", "file/run"]].concat(), &["file"]);
-    let pairs = support::tiny("llama3").join("pairs.jsonl");
-    let model = support::tiny("llama3");
+    let pairs = crate::support::tiny("llama3").join("pairs.jsonl");
+    let model = crate::support::tiny("llama3");
     let score = [
         "score",
         "--model",

@@ -1,9 +1,7 @@
 //! The commands as a user calls them.
 
-mod support;
-
+use crate::support::{Scratch, tiny};
 use serde_json::Value;
-use support::{Scratch, tiny};
 
 fn lines(path: &std::path::Path) -> Vec<Value> {
     std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -234,7 +232,7 @@ fn a_diverging_run_names_step_and_pairs_and_keeps_its_checkpoint() {
         "train.save_every_steps=1",
     ];
     let output = scratch.run(&arguments);
-    let message = support::stderr(&output);
+    let message = crate::support::stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("error: step ") && message.contains("pair"), "{message}");
     let newest = message.split("the last good checkpoint is ").nth(1).unwrap().split(';').next().unwrap();
