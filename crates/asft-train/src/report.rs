@@ -25,7 +25,7 @@ h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .9rem; border-bottom: 1px solid #d8dee4; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
 pre { background: #f6f8fa; padding: 1rem; border-radius: 6px; overflow-x: auto; font-size: .85rem; }
-p.note { color: #57606a; margin-top: 0; }
+p.note { color: #57606a; margin-top: .4rem; }
 @media (max-width: 34rem) { .charts { grid-template-columns: 1fr; } }
 ";
 
@@ -203,10 +203,11 @@ fn draw(backend: SVGBackend<'_>, title: &str, lines: &[Line<'_>]) -> Result<(), 
         }
     }
     if lines.len() > 1 {
-        for (index, (line, colour)) in lines.iter().zip(COLOURS).enumerate() {
+        // Beside the title, from the right, where no curve can run through them.
+        for (index, (line, colour)) in lines.iter().zip(COLOURS).rev().enumerate() {
             let style =
                 TextStyle::from(("sans-serif", 14)).color(&colour).pos(Pos::new(HPos::Right, VPos::Top));
-            area.draw(&Text::new(line.name, (622, 40 + 18 * index as i32), style))?;
+            area.draw(&Text::new(line.name, (626 - 72 * index as i32, 18), style))?;
         }
     }
     area.present()?;

@@ -251,3 +251,46 @@ fn the_quickstart_learns_the_preference() {
     assert!(scratch.path("runs/quickstart/report.html").is_file());
     assert!(scratch.path("runs/quickstart/latest/model.safetensors").is_file());
 }
+
+#[test]
+fn the_benchmark_prints_its_figures() {
+    let scratch = Scratch::new();
+    let model = tiny("llama3");
+    let data = model.join("pairs.jsonl");
+    let [model, data] = [&model, &data].map(|path| path.to_str().unwrap());
+    let arguments =
+        ["bench", "train", "--model", model, "--data", data, "--pairs", "6", "--pairs-per-step", "4"];
+    let figures: Value = serde_json::from_str(&scratch.ok(&arguments)).unwrap();
+    let expected: Value =
+        serde_json::from_str(&std::fs::read_to_string(tiny("llama3").join("expected.json")).unwrap())
+            .unwrap();
+    let count = |parts: &[&str]| {
+        let pairs = &expected["pairs"].as_array().unwrap()[..6];
+        pairs
+            .iter()
+            .flat_map(|pair| parts.iter().map(|part| pair[*part].as_array().unwrap().len()))
+            .sum::<usize>()
+    };
+    assert_eq!(figures["tokens"], count(&["prompt", "chosen", "rejected"]));
+    assert_eq!(figures["scored_tokens"], count(&["chosen", "rejected"]));
+    assert_eq!((&figures["pairs"], figures["losses"].as_array().unwrap().len()), (&6.into(), 2));
+    for key in ["seconds_per_step", "pairs_per_second", "tokens_per_second", "matmul_gflops", "step_gflops"] {
+        assert!(figures[key].as_f64().unwrap() > 0.0, "{key} in {figures}");
+    }
+}
+
+/// Demonstrations without a rejected answer train with SFT.
+#[test]
+fn sft_trains_on_alpaca_rows() {
+    let scratch = Scratch::new();
+    scratch.config("");
+    let row =
+        |i: usize| serde_json::json!({"instruction": format!("Say {i}"), "input": "", "output": "I say it."});
+    let rows: String = (0..6).map(|i| format!("{}\n", row(i))).collect();
+    scratch.write("sft.jsonl", rows);
+    scratch.ok(&["train", "--config", "config.toml", "--objective", "sft", "--set", "data.train=sft.jsonl"]);
+    let rows = lines(&scratch.path("run/metrics.jsonl"));
+    let loss = |row: &Value| row["loss"].as_f64().unwrap();
+    assert!(loss(&rows[rows.len() - 1]) < loss(&rows[0]), "{rows:?}");
+    assert!(rows.iter().all(|row| row.get("margin").is_none() && row.get("logps_rejected").is_none()));
+}

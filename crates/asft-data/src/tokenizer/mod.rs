@@ -1,7 +1,7 @@
 //! The tokenizer of a model, with its special tokens and its chat template.
 //!
 //! Everything is loaded from the two documents of a Hugging Face directory, `tokenizer.json` and
-//! `tokenizer_config.json`; for a GGUF file [`gguf`] writes the same two from its metadata, so both ways
+//! `tokenizer_config.json`; for a GGUF file this module writes the same two from its metadata, so both ways
 //! give one kind of tokenizer and one kind of export.
 
 mod config;
