@@ -63,6 +63,13 @@ impl Job {
     /// [`Self::read`] with no more than the first `pairs` of the training pairs.
     pub fn read_first(mut config: RunConfig, pairs: Option<usize>) -> Result<Self, TrainError> {
         let (weights, model_config, tokenizer) = open_model(&config.model.path, config.train.seed)?;
+        if config.data.max_length > model_config.max_position_embeddings {
+            tracing::warn!(
+                "data.max_length {} is beyond the {} positions that the model was made for",
+                config.data.max_length,
+                model_config.max_position_embeddings
+            );
+        }
         if config.data.template_date.is_empty() {
             // Templates that print the day must print the same one when the run is resumed.
             config.data.template_date = today();

@@ -29,6 +29,10 @@ pub enum Found {
 
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
+const LOCK: &str = ".lock";
+const CHECKPOINTS: &str = "checkpoints";
+const EVALUATIONS: &str = "evaluations";
+const SKELETON: [&str; 3] = [LOCK, CHECKPOINTS, EVALUATIONS];
 
 impl RunDirectory {
     /// Looks without touching: fails where something other than a run stands there.
@@ -39,26 +43,31 @@ impl RunDirectory {
             let config = RunConfig::parse(&text, &config.display().to_string(), None, &[])?;
             return Ok(Found::Run(Box::new(config)));
         }
-        match path.read_dir() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
-            Err(error) => Err(unusable(path, error.to_string())),
-            Ok(mut entries) => match entries.next() {
-                None => Ok(Found::Nothing),
-                Some(_) => Err(unusable(
-                    path,
-                    "is not empty and holds no run\nhint: name another directory with --output",
-                )),
-            },
+        let entries = match path.read_dir() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(unusable(path, error.to_string())),
+            Ok(entries) => entries,
+        };
+        for entry in entries {
+            let name = entry.map_err(|error| unusable(path, error.to_string()))?.file_name();
+            let name = name.to_string_lossy();
+            // A run that died before its configuration was written leaves only these.
+            if !(SKELETON.contains(&name.as_ref()) || name.starts_with(".tmp")) {
+                let what =
+                    format!("holds {name:?} but no run\nhint: name a new or empty directory with --output");
+                return Err(unusable(path, what));
+            }
         }
+        Ok(Found::Nothing)
     }
 
     /// Creates the directory with its configuration, or opens the one that is there. Metrics after `step` are
     /// dropped: the steps after it will be made again.
     pub fn open(path: &Path, config: &RunConfig, step: Option<usize>) -> Result<Self, TrainError> {
         let failed = |error: std::io::Error| unusable(path, format!("cannot be written: {error}"));
-        std::fs::create_dir_all(path.join("checkpoints")).map_err(failed)?;
-        std::fs::create_dir_all(path.join("evaluations")).map_err(failed)?;
-        let lock = File::create(path.join(".lock")).map_err(failed)?;
+        std::fs::create_dir_all(path.join(CHECKPOINTS)).map_err(failed)?;
+        std::fs::create_dir_all(path.join(EVALUATIONS)).map_err(failed)?;
+        let lock = File::create(path.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(unusable(path, "another process is training here")),
@@ -103,7 +112,7 @@ impl RunDirectory {
     }
 
     fn evaluation_path(&self, step: usize) -> PathBuf {
-        self.path.join("evaluations").join(format!("step-{step}.jsonl"))
+        self.path.join(EVALUATIONS).join(format!("step-{step}.jsonl"))
     }
 }
 

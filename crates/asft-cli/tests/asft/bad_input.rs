@@ -247,7 +247,7 @@ fn output_directories() {
     scratch.config("");
     std::fs::create_dir(scratch.path("full")).unwrap();
     scratch.write("full/letter.txt", "mine");
-    refused(&scratch, &[&TRAIN[..], &["--output", "full"]].concat(), &["full", "is not empty"]);
+    refused(&scratch, &[&TRAIN[..], &["--output", "full"]].concat(), &["full", "letter.txt", "no run"]);
     scratch.write("file", "mine");
     refused(&scratch, &[&TRAIN[..], &["--output", "file/run"]].concat(), &["file"]);
     let pairs = crate::support::tiny("llama3").join("pairs.jsonl");

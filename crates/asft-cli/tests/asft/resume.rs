@@ -136,6 +136,18 @@ fn only_the_run_that_was_started_is_resumed() {
     assert_eq!(serde_json::from_str::<Value>(&summary).unwrap()["steps"], 2);
 }
 
+/// A run that died before its configuration was on disk has not begun.
+#[test]
+fn a_bare_skeleton_is_no_run() {
+    let scratch = Scratch::new();
+    scratch.config("");
+    std::fs::create_dir_all(scratch.path("run/checkpoints")).unwrap();
+    scratch.write("run/.lock", "");
+    scratch.write("run/.tmpAbC123", "[mod");
+    scratch.ok(&["train", "--config", "config.toml", "--set", "train.max_steps=1"]);
+    assert_eq!(steps_made(&scratch.path("run")), 1);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_writes_a_checkpoint_and_exits_130() {
