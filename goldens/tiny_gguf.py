@@ -187,6 +187,7 @@ def write_rope(path, factor):
     config = LlamaConfig(
         vocab_size=2, hidden_size=64, intermediate_size=2, num_hidden_layers=1, num_attention_heads=1,
         num_key_value_heads=1, head_dim=64, max_position_embeddings=131072, rope_parameters=rope,
+        bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     stretched, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
     plain = 500000.0 ** (-torch.arange(0, 64, 2, dtype=torch.float64) / 64)

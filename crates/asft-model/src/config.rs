@@ -102,8 +102,10 @@ struct Typed {
 
 #[derive(Deserialize)]
 struct TypedRope {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The older spelling of `rope_type`; some versions of transformers wrote both.
+    #[serde(rename = "type")]
+    older_type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
@@ -205,6 +207,22 @@ impl LlamaConfig {
         let optional = |key: &str| file.optional::<u64>(key).map(|n| n.map(|n| n as usize));
         let hidden_size = number("llama.embedding_length")?;
         let num_attention_heads = number("llama.attention.head_count")?;
+        let head_dim =
+            optional("llama.attention.key_length")?.unwrap_or(hidden_size / num_attention_heads.max(1));
+        for key in ["llama.rope.dimension_count", "llama.attention.value_length"] {
+            if let Some(other) = optional(key)?.filter(|&found| found != head_dim) {
+                let what =
+                    format!("{other} is not supported: heads are {head_dim} wide, and turn as a whole");
+                return Err(config_error(path, key, what));
+            }
+        }
+        if let Some(bias) = file.tensors().iter().find(|tensor| tensor.name.ends_with(".bias")) {
+            return Err(ModelError::Tensor {
+                path: path.to_owned(),
+                tensor: bias.name.clone(),
+                what: "is not supported: Llama 3 has no biases".into(),
+            });
+        }
         let vocab_size = match file.tensor("token_embd.weight").and_then(|tensor| tensor.dims.last().copied())
         {
             Some(rows) => rows as usize,
@@ -224,11 +242,10 @@ impl LlamaConfig {
             num_hidden_layers: number("llama.block_count")?,
             num_attention_heads,
             num_key_value_heads: optional("llama.attention.head_count_kv")?.unwrap_or(num_attention_heads),
-            head_dim: optional("llama.attention.key_length")?
-                .unwrap_or(hidden_size / num_attention_heads.max(1)),
+            head_dim,
             rms_norm_eps: file.required("llama.attention.layer_norm_rms_epsilon")?,
             rope_theta: file.optional("llama.rope.freq_base")?.unwrap_or(10_000.0),
-            rope_scaling: gguf_scaling(file)?,
+            rope_scaling: gguf_scaling(file, head_dim)?,
             tie_word_embeddings: file.tensor("output.weight").is_none(),
             max_position_embeddings: number("llama.context_length")?,
             initializer_range: default_range(),
@@ -240,17 +257,18 @@ impl LlamaConfig {
 
     fn checked(self, path: &Path) -> Result<Self, ModelError> {
         let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("num_key_value_heads", self.num_key_value_heads),
-            ("head_dim", self.head_dim),
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("hidden_size", self.hidden_size, 1 << 20),
+            ("intermediate_size", self.intermediate_size, 1 << 20),
+            ("num_hidden_layers", self.num_hidden_layers, 1 << 12),
+            ("num_attention_heads", self.num_attention_heads, 1 << 10),
+            ("num_key_value_heads", self.num_key_value_heads, 1 << 10),
+            ("head_dim", self.head_dim, 1 << 10),
         ];
-        for (key, size) in sizes {
-            if size == 0 || size > 1 << 24 {
-                return Err(config_error(path, key, format!("{size} is out of range")));
+        // Far above every Llama, and low enough that no product of sizes overflows.
+        for (key, size, limit) in sizes {
+            if size == 0 || size > limit {
+                return Err(config_error(path, key, format!("{size} is out of range, 1 to {limit}")));
             }
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
@@ -343,7 +361,7 @@ impl TypedRope {
             }
             None => Err(config_error(path, &format!("{key}.{name}"), "missing")),
         };
-        match self.rope_type.as_deref() {
+        match self.rope_type.as_deref().or(self.older_type.as_deref()) {
             None | Some("default") => Ok(RopeScaling::None),
             Some("linear") => Ok(RopeScaling::Linear { factor: need("factor", self.factor)? }),
             Some("llama3") => {
@@ -353,13 +371,14 @@ impl TypedRope {
                     let what = format!("{high_freq_factor} must be above low_freq_factor {low_freq_factor}");
                     return Err(config_error(path, &format!("{key}.high_freq_factor"), what));
                 }
+                let original_max_position_embeddings =
+                    self.original_max_position_embeddings.unwrap_or(positions);
+                need("original_max_position_embeddings", Some(original_max_position_embeddings as f64))?;
                 Ok(RopeScaling::Llama3 {
                     factor: need("factor", self.factor)?,
                     low_freq_factor,
                     high_freq_factor,
-                    original_max_position_embeddings: self
-                        .original_max_position_embeddings
-                        .unwrap_or(positions),
+                    original_max_position_embeddings,
                 })
             }
             Some(other) => {
@@ -372,7 +391,7 @@ impl TypedRope {
 
 /// GGUF stores Llama 3.1's scaling as one divisor per plane, `rope_freqs.weight`. Its parameters are found
 /// again among those that Meta released; anything else is refused.
-fn gguf_scaling(file: &GgufFile) -> Result<RopeScaling, ModelError> {
+fn gguf_scaling(file: &GgufFile, head_dim: usize) -> Result<RopeScaling, ModelError> {
     let path = file.path();
     if file.tensor("rope_freqs.weight").is_some() {
         let given = crate::checkpoint::gguf_f32(file, "rope_freqs.weight")?;
@@ -384,11 +403,16 @@ fn gguf_scaling(file: &GgufFile) -> Result<RopeScaling, ModelError> {
                 high_freq_factor: 4.0,
                 original_max_position_embeddings: 8192,
             };
-            let frequencies = |scaling| crate::rope::frequencies(2 * given.len(), theta, &scaling);
+            let frequencies = |scaling| crate::rope::frequencies(head_dim, theta, &scaling);
             let plain = frequencies(RopeScaling::None);
-            let divisors =
-                plain.iter().zip(frequencies(scaling.clone())).map(|(plain, scaled)| plain / scaled);
-            if divisors.zip(&given).all(|(ours, &theirs)| (ours - f64::from(theirs)).abs() < 1e-3 * ours) {
+            let mut divisors = plain
+                .iter()
+                .zip(frequencies(scaling.clone()))
+                .map(|(plain, scaled)| plain / scaled)
+                .zip(&given);
+            if given.len() == plain.len()
+                && divisors.all(|(ours, &theirs)| (ours - f64::from(theirs)).abs() < 1e-3 * ours)
+            {
                 return Ok(scaling);
             }
         }
@@ -412,3 +436,6 @@ fn gguf_scaling(file: &GgufFile) -> Result<RopeScaling, ModelError> {
 fn config_error(path: &Path, key: &str, what: impl ToString) -> ModelError {
     ModelError::Config { path: path.to_owned(), key: key.into(), what: what.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

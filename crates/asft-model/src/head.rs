@@ -20,8 +20,17 @@ pub fn chunk_rows(vocab_size: usize) -> usize {
 
 /// Log-prob of each row's label: `hidden` `[rows, hidden]`, `weight` `[vocab, hidden]`, `labels` `[rows]`.
 pub fn log_probs<B: Backend>(hidden: Tensor<B, 2>, weight: &Tensor<B, 2>, labels: &[u32]) -> Vec<f32> {
+    log_probs_by(chunk_rows(weight.dims()[0]), hidden, weight, labels)
+}
+
+fn log_probs_by<B: Backend>(
+    rows: usize,
+    hidden: Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    labels: &[u32],
+) -> Vec<f32> {
     let mut log_probs = Vec::with_capacity(labels.len());
-    for chunk in Chunk::all(&hidden, weight, labels) {
+    for chunk in Chunk::all(rows, &hidden, weight, labels) {
         let picked = log_softmax(chunk.logits(weight), 1).gather(1, chunk.labels);
         log_probs.extend(picked.into_data().iter::<f32>());
     }
@@ -38,11 +47,22 @@ pub fn log_probs_backward<B: Backend>(
     coefficients: &[f32],
     weight_grad: Option<Tensor<B, 2>>,
 ) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    log_probs_backward_by(chunk_rows(weight.dims()[0]), hidden, weight, labels, coefficients, weight_grad)
+}
+
+fn log_probs_backward_by<B: Backend>(
+    rows: usize,
+    hidden: Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    labels: &[u32],
+    coefficients: &[f32],
+    weight_grad: Option<Tensor<B, 2>>,
+) -> (Tensor<B, 2>, Tensor<B, 2>) {
     assert_eq!(labels.len(), coefficients.len(), "one coefficient a label");
     let device = weight.device();
     let mut weight_grad = weight_grad;
     let mut hidden_grads = vec![];
-    for chunk in Chunk::all(&hidden, weight, labels) {
+    for chunk in Chunk::all(rows, &hidden, weight, labels) {
         let coefficients = &coefficients[chunk.start..chunk.start + chunk.rows()];
         let coefficients =
             Tensor::<B, 2>::from_data(TensorData::new(coefficients.to_vec(), [chunk.rows(), 1]), &device);
@@ -61,10 +81,10 @@ pub fn log_probs_backward<B: Backend>(
         });
     }
     let hidden_grad = match hidden_grads.is_empty() {
-        true => hidden.zeros_like(),
+        true => hidden.zeros_like().cast(DType::F32),
         false => Tensor::cat(hidden_grads, 0),
     };
-    (hidden_grad, weight_grad.unwrap_or_else(|| weight.zeros_like()))
+    (hidden_grad, weight_grad.unwrap_or_else(|| weight.zeros_like().cast(DType::F32)))
 }
 
 struct Chunk<B: Backend> {
@@ -75,13 +95,13 @@ struct Chunk<B: Backend> {
 
 impl<B: Backend> Chunk<B> {
     fn all<'a>(
+        rows: usize,
         hidden: &'a Tensor<B, 2>,
         weight: &'a Tensor<B, 2>,
         labels: &'a [u32],
     ) -> impl Iterator<Item = Self> + 'a {
         let [vocab_size, width] = weight.dims();
         assert_eq!(hidden.dims(), [labels.len(), width], "scored hidden states");
-        let rows = chunk_rows(vocab_size);
         (0..labels.len()).step_by(rows).map(move |start| {
             let end = labels.len().min(start + rows);
             Self {
@@ -98,5 +118,82 @@ impl<B: Backend> Chunk<B> {
 
     fn logits(&self, weight: &Tensor<B, 2>) -> Tensor<B, 2> {
         self.hidden.clone().matmul(weight.clone().transpose()).cast(DType::F32)
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::{
+        backend::{Autodiff, Flex},
+        tensor::Distribution,
+    };
+
+    use super::*;
+
+    type A = Autodiff<Flex>;
+
+    const ROWS: usize = 23;
+    const VOCAB: usize = 11;
+    const WIDTH: usize = 5;
+
+    fn close(got: Tensor<Flex, 2>, expected: Tensor<Flex, 2>) {
+        assert_eq!((got.dims(), got.dtype()), (expected.dims(), DType::F32));
+        let difference = (got - expected).abs().max().into_scalar();
+        assert!(difference < 1e-5, "{difference}");
+    }
+
+    #[test]
+    fn chunks_give_what_autodiff_gives_in_one_piece() {
+        let device = Default::default();
+        let random =
+            |shape: [usize; 2]| Tensor::<Flex, 2>::random(shape, Distribution::Normal(0., 1.), &device);
+        let (hidden, weight, before) =
+            (random([ROWS, WIDTH]), random([VOCAB, WIDTH]), random([VOCAB, WIDTH]));
+        // Every label, some of them several times, and coefficients of both signs.
+        let labels: Vec<u32> = (0..ROWS as u32).map(|row| row * 7 % VOCAB as u32).collect();
+        let coefficients: Vec<f32> = (0..ROWS).map(|row| row as f32 / 10.0 - 1.0).collect();
+
+        let [h, w] = [&hidden, &weight].map(|t| Tensor::<A, 2>::from_inner(t.clone()).require_grad());
+        let picked = log_softmax(h.clone().matmul(w.clone().transpose()), 1)
+            .gather(1, index_tensor::<A>(&labels, VOCAB, &device).unsqueeze_dim(1));
+        let column = TensorData::new(coefficients.clone(), [ROWS, 1]);
+        let gradients = (picked.clone() * Tensor::<A, 2>::from_data(column, &device)).sum().backward();
+        let expected: Vec<f32> = picked.into_data().to_vec().unwrap();
+        let [by_hidden, by_weight] = [h, w].map(|t| t.grad(&gradients).unwrap());
+
+        // Rows of a chunk: one, some with a rest, all, more than there are.
+        for rows in [1, 4, ROWS, 2 * ROWS] {
+            let got = log_probs_by(rows, hidden.clone(), &weight, &labels);
+            assert_eq!(got.len(), ROWS);
+            for (got, expected) in got.iter().zip(&expected) {
+                assert!((got - expected).abs() < 1e-5, "{rows} rows a chunk: {got} against {expected}");
+            }
+            let backward =
+                |before| log_probs_backward_by(rows, hidden.clone(), &weight, &labels, &coefficients, before);
+            let (got_hidden, got_weight) = backward(None);
+            close(got_hidden, by_hidden.clone());
+            close(got_weight, by_weight.clone());
+            let (got_hidden, summed) = backward(Some(before.clone()));
+            close(got_hidden, by_hidden.clone());
+            close(summed, before.clone() + by_weight.clone());
+        }
+    }
+
+    #[test]
+    fn a_chunk_of_logits_fits_its_bound() {
+        for (vocab_size, rows) in [(1 << 15, 1 << 10), (128_256, 261), (1 << 25, 1), (1 << 26, 1)] {
+            assert_eq!(chunk_rows(vocab_size), rows, "{vocab_size} tokens");
+        }
+    }
+
+    #[test]
+    fn no_scored_row_gives_zeros() {
+        let device = Default::default();
+        let (hidden, weight) =
+            (Tensor::<Flex, 2>::zeros([0, WIDTH], &device), Tensor::ones([VOCAB, WIDTH], &device));
+        assert_eq!(log_probs(hidden.clone(), &weight, &[]), [0.0; 0]);
+        let (by_hidden, by_weight) = log_probs_backward(hidden, &weight, &[], &[], None);
+        assert_eq!(by_hidden.dims(), [0, WIDTH]);
+        close(by_weight, weight.zeros_like());
     }
 }

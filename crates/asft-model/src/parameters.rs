@@ -106,3 +106,81 @@ where
         Param::from_mapped_value(id, Tensor::from_inner(updated).set_require_grad(tracked), mapper)
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use std::{collections::BTreeMap, path::Path};
+
+    use burn::backend::{Autodiff, Flex};
+
+    use super::*;
+    use crate::{
+        Llama,
+        checkpoint::{Checkpoint, SafetensorsFile},
+    };
+
+    type A = Autodiff<Flex>;
+
+    /// A model of `tests/goldens` and the shapes of its file, which transformers wrote.
+    fn golden<B: crate::LlamaBackend>(name: &str) -> (Llama<B>, BTreeMap<String, Vec<usize>>) {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
+        let mut checkpoint = Checkpoint::open(&directory).unwrap();
+        let config = checkpoint.config().clone();
+        let model = Llama::load(&config, checkpoint.weights(), &Default::default()).unwrap();
+        let file = SafetensorsFile::open(&directory.join("model.safetensors")).unwrap();
+        let shape = |name: String| (name.clone(), file.shape(&name).unwrap());
+        (model, file.names().unwrap().into_iter().map(shape).collect())
+    }
+
+    #[test]
+    fn paths_are_the_names_in_a_checkpoint() {
+        for name in ["llama3", "llama31_tied", "head_dim"] {
+            let (model, expected) = golden::<Flex>(name);
+            let mut found = BTreeMap::new();
+            for_each(&model, |path, values, shape| {
+                assert_eq!(values.dims(), [shape.iter().product()], "{path}");
+                assert_eq!(found.insert(path.to_owned(), shape.to_vec()), None, "{path} occurs twice");
+            });
+            assert_eq!(found, expected, "{name}");
+            assert!(expected.contains_key(model.head_weight_path()), "{name}");
+        }
+    }
+
+    #[test]
+    fn updates_change_what_they_name_and_keep_shapes() {
+        let (model, shapes) = golden::<A>("llama3");
+        let chosen = "model.layers.1.self_attn.k_proj.weight";
+        let model = update(model, |path, values| if path == chosen { values.zeros_like() } else { values });
+        let (before, _) = golden::<A>("llama3");
+        let mut old = BTreeMap::new();
+        for_each(&before, |path, values, _| _ = old.insert(path.to_owned(), values.into_data()));
+        for_each(&model, |path, values, shape| {
+            assert_eq!(shape, shapes[path], "{path}");
+            match path == chosen {
+                true => assert_eq!(values.abs().max().into_scalar(), 0.0),
+                false => assert_eq!(values.into_data(), old[path], "{path}"),
+            }
+        });
+    }
+
+    #[test]
+    fn gradients_come_once_under_their_prefix() {
+        let (model, shapes) = golden::<A>("llama3");
+        let mlp = &model.model.layers[0].mlp;
+        let x = Tensor::<A, 2>::ones([3, 32], &Default::default());
+        let mut gradients = (mlp.forward(x) * 2.0).sum().backward();
+        let mut taken = BTreeMap::new();
+        let prefix = "model.layers.0";
+        take_gradients(&model.model.layers[0], prefix, &mut gradients, |path, gradient| {
+            taken.insert(path.to_owned(), gradient.dims()[0]);
+        });
+        // Attention and norms had no part in this graph.
+        let expected = ["down_proj", "gate_proj", "up_proj"].map(|part| {
+            let path = format!("{prefix}.mlp.{part}.weight");
+            let length = shapes[&path].iter().product::<usize>();
+            (path, length)
+        });
+        assert_eq!(taken, expected.into());
+        take_gradients(&model.model.layers[0], prefix, &mut gradients, |path, _| panic!("{path} came twice"));
+    }
+}

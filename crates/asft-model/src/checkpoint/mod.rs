@@ -54,9 +54,13 @@ impl Checkpoint {
                 let newest = newest.canonicalize().map_err(ModelError::io(&newest))?;
                 Ok(Self::Directory(HfDirectory::open(&newest)?))
             }
-            (false, false) => match only_gguf(path).map_err(ModelError::io(path))? {
-                Some(file) => Ok(Self::Gguf(GgufModel::open(&file)?)),
-                None => Err(not_a_model("config.json is missing")),
+            (false, false) => match gguf_files(path).map_err(ModelError::io(path))?.as_slice() {
+                [file] => Ok(Self::Gguf(GgufModel::open(file)?)),
+                [] => Err(not_a_model("config.json is missing")),
+                files => Err(not_a_model(&format!(
+                    "config.json is missing, and of {} .gguf files none is named in the path",
+                    files.len()
+                ))),
             },
         }
     }
@@ -97,8 +101,8 @@ impl Checkpoint {
     }
 }
 
-/// The GGUF file of a directory that holds exactly one.
-fn only_gguf(directory: &Path) -> std::io::Result<Option<PathBuf>> {
+/// The GGUF files of a directory.
+fn gguf_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = vec![];
     for entry in directory.read_dir()? {
         let path = entry?.path();
@@ -106,7 +110,7 @@ fn only_gguf(directory: &Path) -> std::io::Result<Option<PathBuf>> {
             found.push(path);
         }
     }
-    Ok(if found.len() == 1 { found.pop() } else { None })
+    Ok(found)
 }
 
 /// Fails unless `found` is `wanted` and all values are finite numbers.
@@ -119,7 +123,7 @@ fn checked(
 ) -> Result<Vec<f32>, ModelError> {
     let error = |what: String| ModelError::Tensor { path: path.to_owned(), tensor: name.into(), what };
     if wanted != found {
-        return Err(error(format!("has shape {found:?} but config.json asks for {wanted:?}")));
+        return Err(error(format!("has shape {found:?} but the config asks for {wanted:?}")));
     }
     let values = values().map_err(error)?;
     match values.iter().position(|value| !value.is_finite()) {

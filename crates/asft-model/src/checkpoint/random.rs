@@ -41,3 +41,38 @@ impl WeightSource for RandomWeights {
         Ok(normals.flatten().take(length).map(|normal| (normal * self.standard_deviation) as f32).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: [usize; 2] = [200, 51];
+
+    fn draw(seed: u64, names: &[&str]) -> Vec<Vec<f32>> {
+        let mut weights = RandomWeights::new(seed, 0.02);
+        names.iter().map(|name| weights.weight(name, &SHAPE).unwrap()).collect()
+    }
+
+    #[test]
+    fn values_depend_on_seed_and_name_alone() {
+        let forwards = draw(7, &["a.weight", "b.weight"]);
+        let backwards = draw(7, &["b.weight", "a.weight"]);
+        assert_eq!([&forwards[0], &forwards[1]], [&backwards[1], &backwards[0]]);
+        assert_ne!(forwards[0], forwards[1], "other names");
+        assert_ne!(forwards, draw(8, &["a.weight", "b.weight"]), "other seed");
+    }
+
+    #[test]
+    fn matrices_are_normal_and_norms_one() {
+        let values = draw(1, &["lm_head.weight"]).remove(0);
+        let count = values.len() as f64;
+        assert_eq!(values.len(), SHAPE[0] * SHAPE[1]);
+        let moment = |power| values.iter().map(|&x| (f64::from(x) / 0.02).powi(power)).sum::<f64>() / count;
+        // Moments of a standard normal: 0, 1, 0, 3. Bounds are five standard errors at 10,200 draws.
+        for (power, expected, bound) in [(1, 0.0, 0.05), (2, 1.0, 0.07), (3, 0.0, 0.2), (4, 3.0, 0.5)] {
+            assert!((moment(power) - expected).abs() < bound, "moment {power}: {}", moment(power));
+        }
+        let norm = RandomWeights::new(1, 0.02).weight("model.norm.weight", &[3]).unwrap();
+        assert_eq!(norm, [1.0; 3]);
+    }
+}

@@ -127,3 +127,6 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     };
     write().map_err(ModelError::io(path))
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;
