@@ -138,7 +138,7 @@ mod tests {
             let (model, expected) = golden::<Flex>(name);
             let mut found = BTreeMap::new();
             for_each(&model, |path, values, shape| {
-                assert_eq!(values.dims(), [shape.iter().product()], "{path}");
+                assert_eq!(values.dims(), [shape.iter().product::<usize>()], "{path}");
                 assert_eq!(found.insert(path.to_owned(), shape.to_vec()), None, "{path} occurs twice");
             });
             assert_eq!(found, expected, "{name}");

@@ -28,8 +28,9 @@ fn load(checkpoint: &mut Checkpoint) -> Result<Llama<Flex>, ModelError> {
 fn every_tensor_type_scores_as_gguf_py_dequantises_it() {
     let mut checkpoint = Checkpoint::open(&mixed()).unwrap();
     let source = Checkpoint::open(&golden("llama3")).unwrap();
-    // GGUF names one end-of-text id and no initializer_range.
-    let expected = LlamaConfig { eos_token_ids: vec![516], ..source.config().clone() };
+    // GGUF names one end-of-text id, and its epsilon is an f32.
+    let rms_norm_eps = f64::from(1e-5_f32);
+    let expected = LlamaConfig { eos_token_ids: vec![516], rms_norm_eps, ..source.config().clone() };
     assert_eq!(checkpoint.config(), &expected);
 
     let model = load(&mut checkpoint).unwrap();
@@ -53,7 +54,7 @@ fn the_tokenizer_inside_gives_the_ids_of_the_hugging_face_one() {
     let rows = SchemaRows::open(&Source::File(golden("llama3").join("pairs.jsonl")), Format::Auto).unwrap();
     let mut count = 0;
     for (row, (expected, _)) in rows.zip(&expected) {
-        let Converted::Row(row) = row.unwrap() else { panic!("pair {count} is dropped") };
+        let (_, Converted::Row(row)) = row.unwrap() else { panic!("pair {count} is dropped") };
         let got = tokenizer.encode_pair(&row, &template).unwrap();
         assert_eq!(
             (&got.prompt, &got.chosen, &got.rejected),

@@ -162,8 +162,9 @@ fn ctrl_c_writes_a_checkpoint_and_exits_130() {
         "--set",
         "train.save_every_steps=0",
     ];
-    let child = scratch.command(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = scratch.command(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     while steps_made(&scratch.path("run")) < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
         std::thread::sleep(Duration::from_millis(1));
     }
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
