@@ -11,7 +11,7 @@ pub fn asft(command: Option<&str>, arguments: &[String]) -> Result<ExitCode, Str
     let text =
         std::fs::read_to_string(&manifest).map_err(|error| format!("{}: {error}", manifest.display()))?;
     let mut cargo = Command::new(cargo());
-    cargo.args(["run", "--quiet", "--release", "--package", "asft-cli"]);
+    cargo.args(["run", "--release", "--package", "asft-cli"]);
     if let Some(feature) = feature(arguments, &features(&text))? {
         cargo.args(["--features", &feature]);
     }
