@@ -12,7 +12,7 @@ const FORBIDDEN: [(&str, &[&str]); 7] = [
     ),
     ("asft-data", &["burn", "asft-core", "asft-model", "asft-train", "asft-eval", "ureq", "clap"]),
     ("asft-model", &["asft-core", "asft-train", "asft-eval", "ureq", "clap"]),
-    ("asft-train", &["asft-eval", "ureq", "clap", "indicatif", "ctrlc"]),
+    ("asft-train", &["asft-eval", "ureq", "clap", "indicatif", "signal-hook"]),
     ("asft-eval", &["burn", "asft-core", "asft-model", "asft-train", "clap"]),
     ("asft-cli", &["xtask"]),
     // Everything: its start must cost nothing.

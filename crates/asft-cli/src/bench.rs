@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     backend::{self, Backend, Work},
     failure::Failure,
-    output,
+    output::{self, note},
 };
 
 #[derive(Args)]
@@ -38,6 +38,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    if arguments.pairs == 0 {
+        return Err(Failure::input("--pairs must be at least 1"));
+    }
     let mut assignments = vec![
         format!("model.path={}", json!(arguments.model)),
         format!("data.train=[{}]", json!(arguments.data)),
@@ -72,7 +75,7 @@ impl Work for Benchmark {
             let row = trainer.make_step().map_err(|error| Failure::Run(error.into()))?;
             losses.push(row.metrics.loss);
             seconds.push(row.seconds);
-            eprintln!("step {}/{total_steps}: loss {:.4}, {:.1} s", row.step, row.metrics.loss, row.seconds);
+            note!("step {}/{total_steps}: loss {:.4}, {:.1} s", row.step, row.metrics.loss, row.seconds);
         }
         A::sync(device).map_err(|error| Failure::Run(anyhow::anyhow!("{error:?}")))?;
         let whole = started.elapsed().as_secs_f64();

@@ -6,6 +6,8 @@ use asft_data::DataError;
 use asft_model::ModelError;
 use asft_train::{ConfigError, TrainError};
 
+use crate::output::note;
+
 /// A command that did not reach its end.
 #[derive(Debug)]
 pub enum Failure {
@@ -30,7 +32,7 @@ impl Failure {
             Self::Run(error) => (format!("error: {}", whole(&error)), 1),
             Self::Interrupted(message) => (message, 130),
         };
-        eprintln!("{message}");
+        note!("{message}");
         ExitCode::from(code)
     }
 }

@@ -6,13 +6,14 @@ mod export;
 mod failure;
 mod fetch;
 mod inspect;
+mod interrupt;
 mod objective;
 mod output;
 mod progress;
 mod score;
 mod train;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -99,6 +100,8 @@ fn start_log(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();

@@ -41,6 +41,9 @@ const IGNORED: [&str; 3] = ["expected", "tags", "checked_against"];
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     score::by_name(&arguments.name)?;
     let file = arguments.input.display();
+    if let Some(output) = &arguments.output {
+        output::check_writable(output, std::slice::from_ref(&arguments.input))?;
+    }
     let bytes =
         std::fs::read(&arguments.input).map_err(|error| Failure::input(format!("{file}: {error}")))?;
     let input: Input =

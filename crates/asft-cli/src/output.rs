@@ -1,4 +1,4 @@
-//! Results go to standard output or, whole or not at all, to a named file.
+//! Results go to standard output or, whole or not at all, to a named file; notes go to standard error.
 
 use std::{
     io::Write,
@@ -7,14 +7,49 @@ use std::{
 
 use crate::failure::Failure;
 
-/// Fails if `path` could not be written later, before any work is done.
-pub fn check_writable(path: &Path) -> Result<(), Failure> {
-    tempfile::NamedTempFile::new_in(parent(path)).map(drop).map_err(|error| cannot_write(path, error))
+/// A line on standard error. Nobody may be reading it, which is no reason to stop.
+macro_rules! note {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+pub(crate) use note;
+
+/// Fails if `path` could not be written later, or is one of the `inputs`, before any work is done.
+pub fn check_writable(path: &Path, inputs: &[PathBuf]) -> Result<(), Failure> {
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(Failure::input(format!("{shown}: is a directory\nhint: name a file")));
+    }
+    let real = path.canonicalize().ok();
+    if real.is_some() && inputs.iter().any(|input| input.canonicalize().ok() == real) {
+        return Err(Failure::input(format!("{shown}: is the input itself\nhint: name another file")));
+    }
+    match replaceable(path) {
+        false => Ok(()),
+        true => tempfile::NamedTempFile::new_in(parent(path))
+            .map(drop)
+            .map_err(|error| Failure::input(format!("{shown}: cannot be written: {error}"))),
+    }
 }
 
-/// Writes a file under a temporary name and renames it.
+/// Writes a file under a temporary name and renames it; a pipe or device is written to as it is.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    asft_train::run_directory::write_atomically(path, bytes).map_err(|error| Failure::Run(error.into()))
+    match replaceable(path) {
+        true => asft_train::run_directory::write_atomically(path, bytes)
+            .map_err(|error| Failure::Run(error.into())),
+        false => std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(bytes))
+            .map_err(|error| Failure::Run(anyhow::anyhow!("{}: {error}", path.display()))),
+    }
+}
+
+/// Whether a name stands for an ordinary file or for nothing yet.
+fn replaceable(path: &Path) -> bool {
+    path.symlink_metadata().map_or(true, |metadata| metadata.is_file())
 }
 
 /// Writes to `path`, or to standard output without one.
@@ -40,8 +75,4 @@ pub fn parent(path: &Path) -> &Path {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     }
-}
-
-fn cannot_write(path: &Path, error: std::io::Error) -> Failure {
-    Failure::input(format!("{}: cannot be written: {error}", path.display()))
 }

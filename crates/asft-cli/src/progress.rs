@@ -8,6 +8,8 @@ use std::{
 use asft_train::{Event, MetricsRow};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::note;
+
 /// Least time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
@@ -77,7 +79,7 @@ impl Progress {
     /// A plain line, unless one was printed just before.
     fn line(&mut self, last: bool, text: impl FnOnce() -> String) {
         if last || self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
-            eprintln!("{}", text());
+            note!("{}", text());
             self.last_line = Some(Instant::now());
         }
     }
@@ -85,7 +87,7 @@ impl Progress {
     fn always(&self, text: String) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => note!("{text}"),
         }
     }
 

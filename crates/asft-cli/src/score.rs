@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::{
     backend::{self, Backend, Work},
     failure::Failure,
-    output,
+    output::{self, note},
 };
 
 #[derive(Args)]
@@ -97,6 +97,7 @@ fn parse<T: serde::de::DeserializeOwned>(option: &str, text: &str) -> Result<T, 
 /// Opens a model with its tokenizer.
 pub fn open(path: &Path) -> Result<(Checkpoint, Tokenizer), Failure> {
     let checkpoint = Checkpoint::open(path)?;
+    asft_train::checkpoint::verify_if_of_a_run(checkpoint.path())?;
     let tokenizer = Tokenizer::from_model(checkpoint.path()).map_err(DataError::from)?;
     checkpoint.check_vocabulary(tokenizer.vocab_size())?;
     Ok((checkpoint, tokenizer))
@@ -104,10 +105,14 @@ pub fn open(path: &Path) -> Result<(Checkpoint, Tokenizer), Failure> {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let objective = arguments.objective.as_deref().map(by_name).transpose()?;
+    if arguments.micro_batch_tokens == 0 {
+        return Err(Failure::input("--micro-batch-tokens must be at least 1"));
+    }
     let (checkpoint, tokenizer) = open(&arguments.model)?;
+    asft_train::warn_beyond_positions(arguments.data.max_length, checkpoint.config());
     let dataset = arguments.data.load(&tokenizer)?;
-    output::check_writable(&arguments.output)?;
-    eprintln!("data: {}", dataset.report.to_string().trim_end());
+    output::check_writable(&arguments.output, &[arguments.data.data.clone().into()])?;
+    note!("data: {}", dataset.report.to_string().trim_end());
     let prompts = objective.as_ref().is_some_and(Objective::needs_prompt_scores);
     let scoring =
         Scoring { checkpoint, dataset: &dataset, prompts, micro_batch_tokens: arguments.micro_batch_tokens };
@@ -162,7 +167,7 @@ impl Work for Scoring<'_> {
             self.micro_batch_tokens,
             device,
             |done| {
-                eprintln!("scored {done}/{total} pairs");
+                note!("scored {done}/{total} pairs");
                 true
             },
         );

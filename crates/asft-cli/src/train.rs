@@ -18,7 +18,8 @@ use serde_json::json;
 use crate::{
     backend::{self, Backend, Work},
     failure::Failure,
-    output,
+    interrupt::on_interrupt,
+    output::{self, note},
     progress::Progress,
 };
 
@@ -53,14 +54,17 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = read_config(&arguments)?;
     if config.model.path == quickstart::NAME && !arguments.json {
-        eprintln!(
+        note!(
             "quickstart: a tiny model with random weights on a small embedded data set; a demonstration, no benchmark"
         );
     }
     let (job, resume) = asft_train::prepare(config, arguments.resume)?;
-    eprintln!("data: {}", job.train.report.to_string().trim_end());
+    note!("data: {}", job.train.report.to_string().trim_end());
     if let Some(eval) = &job.eval {
-        eprintln!("held out: {} pairs", eval.pairs.len());
+        note!("held out: {} pairs", eval.pairs.len());
+        if eval.report != job.train.report {
+            note!("held-out data: {}", eval.report.to_string().trim_end());
+        }
     }
     if arguments.dry_run {
         return print_plan(&job, arguments.json);
@@ -107,6 +111,12 @@ fn read_config(arguments: &Arguments) -> Result<RunConfig, Failure> {
     };
     let mut assignments = arguments.assignments.clone();
     if let Some(output) = &arguments.output {
+        let output = output.to_str().ok_or_else(|| {
+            Failure::input(format!(
+                "--output {}: is not UTF-8\nhint: name another directory",
+                output.display()
+            ))
+        })?;
         assignments.push(format!("train.output={}", json!(output)));
     }
     Ok(RunConfig::parse(&text, &name, arguments.objective.as_deref(), &assignments)?)
@@ -116,17 +126,16 @@ fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))
 }
 
-/// Ctrl-C (or SIGTERM) asks the run to stop after the step it is in; a second one stops at once.
+/// An interrupt asks the run to stop after the step it is in; a second one stops at once.
 fn interruptible() -> Result<Arc<AtomicBool>, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
-    let handler = move || {
+    on_interrupt(move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step; once more stops at once");
-    };
-    ctrlc::set_handler(handler).map_err(|error| Failure::Run(error.into()))?;
+        note!("stopping after this step; once more stops at once");
+    })?;
     Ok(interrupted)
 }
 

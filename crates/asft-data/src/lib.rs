@@ -6,6 +6,7 @@
 //! out as one token stream per micro-batch. This crate knows no tensor library.
 
 mod error;
+mod guard;
 mod row;
 
 pub mod dataset;

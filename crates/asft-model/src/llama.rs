@@ -75,6 +75,13 @@ impl<B: LlamaBackend> Llama<B> {
             true => None,
             false => Some(load.linear("lm_head.weight", [config.vocab_size, hidden])?),
         };
+        let unused = weights.unused();
+        if let Some(first) = unused.first() {
+            tracing::warn!(
+                "{} tensors of the checkpoint are not used, {first} among them: the config describes a smaller model",
+                unused.len()
+            );
+        }
         Ok(Self { model: Decoder { embed_tokens, layers, norm }, lm_head })
     }
 

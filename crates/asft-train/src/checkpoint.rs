@@ -33,7 +33,7 @@ pub struct RunState {
     pub step: usize,
     /// Where the order of pairs stands.
     pub sampler: SamplerState,
-    /// Digest of the training pairs' token ids.
+    /// Digest of the training and held-out pairs' token ids.
     pub data: String,
 }
 
@@ -78,8 +78,9 @@ pub fn save<B: LlamaBackend>(
         .tempdir_in(&checkpoints)
         .map_err(TrainError::io(&checkpoints))?;
     let directory = temporary.path();
-    write_model(directory, snapshot.config, snapshot.model, snapshot.files)?;
-    write_safetensors(&directory.join(OPTIMIZER), &moment_tensors(snapshot.moments))?;
+    write_model(directory, snapshot.config, snapshot.model, snapshot.files)
+        .and_then(|()| write_safetensors(&directory.join(OPTIMIZER), &moment_tensors(snapshot.moments)))
+        .map_err(|source| TrainError::Save { path: target.clone(), source })?;
     write_atomically(&directory.join(STATE), &json(snapshot.state))?;
     let manifest = Manifest { step: snapshot.state.step, files: digests(directory)? };
     write_atomically(&directory.join(MANIFEST), &json(&manifest))?;
@@ -178,6 +179,17 @@ fn moment_tensors<B: LlamaBackend>(moments: &BTreeMap<String, Moments<B>>) -> Ve
     moments.iter().flat_map(both).collect()
 }
 
+/// Checks the manifest of a directory that is a run's checkpoint; any other directory passes.
+pub fn verify_if_of_a_run(checkpoint: &Path) -> Result<(), TrainError> {
+    match checkpoint.join(MANIFEST).is_file() && checkpoint.join(STATE).is_file() {
+        false => Ok(()),
+        true => verify(checkpoint).map_err(|what| TrainError::RunDirectory {
+            path: checkpoint.to_owned(),
+            what: format!("{what}\nhint: this checkpoint is damaged; name an older one of the run"),
+        }),
+    }
+}
+
 fn verify(checkpoint: &Path) -> Result<(), String> {
     let text =
         fs::read_to_string(checkpoint.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
@@ -256,10 +268,6 @@ fn make_readable(directory: &Path) -> std::io::Result<()> {
         let parent = directory.parent().unwrap_or(directory);
         let mode = fs::metadata(parent)?.permissions().mode();
         fs::set_permissions(directory, fs::Permissions::from_mode(mode))?;
-        let file_mode = mode & 0o666;
-        for entry in fs::read_dir(directory)? {
-            fs::set_permissions(entry?.path(), fs::Permissions::from_mode(file_mode))?;
-        }
     }
     #[cfg(not(unix))]
     let _ = directory;

@@ -48,6 +48,14 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A checkpoint could not be written.
+    #[error("{}: the checkpoint could not be written: {source}\nhint: free some space; --resume goes on from the one before", path.display())]
+    Save {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why.
+        source: ModelError,
+    },
     /// Every checkpoint of the run is damaged.
     #[error("{}: no whole checkpoint is left: {what}", path.display())]
     NoWholeCheckpoint {
@@ -126,7 +134,7 @@ fn kept(checkpoint: &Option<PathBuf>) -> String {
 impl TrainError {
     /// Whether the input is at fault and nothing was started.
     pub fn is_input(&self) -> bool {
-        !matches!(self, Self::Io { .. } | Self::Diverged { .. })
+        !matches!(self, Self::Io { .. } | Self::Save { .. } | Self::Diverged { .. })
     }
 
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

@@ -42,7 +42,7 @@ pub struct Job {
     pub schedule: Schedule,
     /// Groups of blocks; all but the last are recomputed in the backward pass.
     pub segments: usize,
-    /// Digest of the training pairs' token ids.
+    /// Digest of all pairs' token ids.
     pub data_digest: String,
     /// Expected memory by part.
     pub memory: MemoryPlan,
@@ -63,13 +63,7 @@ impl Job {
     /// [`Self::read`] with no more than the first `pairs` of the training pairs.
     pub fn read_first(mut config: RunConfig, pairs: Option<usize>) -> Result<Self, TrainError> {
         let (weights, model_config, tokenizer) = open_model(&config.model.path, config.train.seed)?;
-        if config.data.max_length > model_config.max_position_embeddings {
-            tracing::warn!(
-                "data.max_length {} is beyond the {} positions that the model was made for",
-                config.data.max_length,
-                model_config.max_position_embeddings
-            );
-        }
+        warn_beyond_positions(config.data.max_length, &model_config);
         if config.data.template_date.is_empty() {
             // Templates that print the day must print the same one when the run is resumed.
             config.data.template_date = today();
@@ -88,18 +82,28 @@ impl Job {
             steps => steps,
         };
         let tokens = longest_micro_batch(&train.pairs, &config.train);
+        let budget = budget_bytes(config.train.memory_budget);
         let segments = match config.train.segments {
             Segments::Count(count) => count.min(model_config.num_hidden_layers),
-            Segments::Auto => match budget_bytes(config.train.memory_budget) {
+            Segments::Auto => match budget {
                 Some(budget) => MemoryPlan::segments(&model_config, tokens, budget),
                 None => model_config.num_hidden_layers,
             },
         };
+        let memory = MemoryPlan::new(&model_config, tokens, segments);
+        if let Some(budget) = budget.filter(|&budget| memory.peak() > budget) {
+            tracing::warn!(
+                "the run is expected to take {:.2} GB, more than the {:.2} GB of train.memory_budget; \
+                 lower train.micro_batch_tokens or data.max_length",
+                memory.peak() as f64 / 1e9,
+                budget as f64 / 1e9
+            );
+        }
         config.train.segments = Segments::Count(segments);
         Ok(Self {
             schedule: Schedule::new(&config.schedule, config.optimizer.learning_rate, total_steps),
-            memory: MemoryPlan::new(&model_config, tokens, segments),
-            data_digest: digest(&train.pairs),
+            memory,
+            data_digest: digest(train.pairs.iter().chain(eval.iter().flat_map(|eval| &eval.pairs))),
             config,
             model_config,
             tokenizer,
@@ -133,6 +137,16 @@ fn open_model(path: &str, seed: u64) -> Result<(Weights, LlamaConfig, Tokenizer)
     checkpoint.check_vocabulary(tokenizer.vocab_size())?;
     let config = checkpoint.config().clone();
     Ok((Weights::Checkpoint(Box::new(checkpoint)), config, tokenizer))
+}
+
+/// Warns where pairs may be longer than the model was made for.
+pub fn warn_beyond_positions(max_length: usize, config: &LlamaConfig) {
+    let positions = config.max_position_embeddings;
+    if max_length > positions {
+        tracing::warn!(
+            "pairs may have up to {max_length} tokens, beyond the {positions} positions that the model was made for"
+        );
+    }
 }
 
 /// Most tokens that any micro-batch can hold: those of a step's worth of the longest pairs, if they fit.
@@ -184,7 +198,7 @@ pub fn load_options(
     })
 }
 
-fn digest(pairs: &[EncodedPair]) -> String {
+fn digest<'a>(pairs: impl Iterator<Item = &'a EncodedPair>) -> String {
     let mut hasher = Sha256::new();
     for pair in pairs {
         for ids in [&pair.prompt, &pair.chosen, &pair.rejected] {

@@ -33,7 +33,7 @@ impl MemoryPlan {
         // measurement (docs/log.md, 2026-11-23).
         let block = 8 * hidden + 4 * heads + 3 * config.intermediate_size as u64;
         let blocks = layers.div_ceil(segments as u64);
-        let chunk = (head::chunk_rows(config.vocab_size) * config.vocab_size) as u64;
+        let chunk = tokens.min(head::chunk_rows(config.vocab_size) as u64) * config.vocab_size as u64;
         Self {
             weights: F32 * parameters,
             gradients: F32 * parameters,

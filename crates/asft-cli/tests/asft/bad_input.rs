@@ -41,7 +41,7 @@ const TRAIN: [&str; 3] = ["train", "--config", "config.toml"];
 
 #[test]
 fn settings() {
-    let cases: [(&str, &[&str]); 14] = [
+    let cases: [(&str, &[&str]); 17] = [
         (
             "optimizer.learning_rat=1",
             &["config.toml: optimizer.learning_rat: unknown key", "did you mean learning_rate"],
@@ -59,6 +59,9 @@ fn settings() {
         ("objective.dpoo.beta=1", &["objective: must hold exactly one table, found asft, dpoo"]),
         ("data.truncation=\"middle\"", &["data.truncation", "middle"]),
         ("data.template_date=\"yesterday\"", &["yesterday"]),
+        ("data.eval=\"pairs.jsonl\"", &["data.eval_pairs", "data.eval", "what is held out"]),
+        ("train.epochs=2305843009213693952", &["train.epochs: must be at most"]),
+        ("data.train=3", &["data.train", "file names or globs"]),
     ];
     for (assignment, expected) in cases {
         let scratch = Scratch::new();
@@ -225,6 +228,22 @@ fn a_tokenizer_of_another_model() {
     );
 }
 
+/// The library behind tokenizer.json panics on this one; the command must not.
+#[test]
+fn a_damaged_tokenizer() {
+    let scratch = Scratch::new();
+    let model = scratch.copy_of("llama3", "damaged");
+    scratch.config("");
+    let path = model.join("tokenizer.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    for end in [0, 1, text.len() / 3, text.len() - 2] {
+        std::fs::write(&path, &text[..end]).unwrap();
+        refused(&scratch, &[&TRAIN[..], &["--set", "model.path=damaged"]].concat(), &["tokenizer.json"]);
+    }
+    std::fs::write(&path, text.replace("\"use_regex\"", "\"use_regex\" 3")).unwrap();
+    refused(&scratch, &[&TRAIN[..], &["--set", "model.path=damaged"]].concat(), &["tokenizer.json"]);
+}
+
 #[test]
 fn a_truncated_gguf() {
     let scratch = Scratch::new();
@@ -263,6 +282,13 @@ fn output_directories() {
     ];
     refused(&scratch, &score, &["no/out.jsonl"]);
     refused(&scratch, &["export", "--model", model.to_str().unwrap(), "--output", "full"], &["full"]);
+    let score = |data: &str, output: &str, expected: &[&str]| {
+        let model = model.to_str().unwrap();
+        refused(&scratch, &["score", "--model", model, "--data", data, "--output", output], expected);
+    };
+    score(pairs.to_str().unwrap(), "full", &["full", "is a directory"]);
+    std::fs::copy(&pairs, scratch.path("own.jsonl")).unwrap();
+    score("own.jsonl", "./own.jsonl", &["own.jsonl", "is the input itself"]);
 }
 
 fn replace(path: &Path, from: &str, to: &str) {

@@ -102,6 +102,17 @@ fn a_damaged_newest_checkpoint_is_passed_over() {
     bytes[last] ^= 1;
     std::fs::write(&weights, bytes).unwrap();
 
+    let commands: [&[&str]; 2] = [
+        &["export", "--run", "run", "--output", "damaged"],
+        &["score", "--model", "run/latest", "--data", "pairs.jsonl", "--output", "damaged"],
+    ];
+    for arguments in commands {
+        let output = scratch.run(arguments);
+        let message = crate::support::stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("model.safetensors: differs from manifest.json"), "{message}");
+    }
+
     let output = scratch.run(&["train", "--config", "config.toml", "--resume"]);
     assert!(output.status.success(), "{}", crate::support::stderr(&output));
     let messages = crate::support::stderr(&output);
@@ -146,6 +157,48 @@ fn a_bare_skeleton_is_no_run() {
     scratch.write("run/.tmpAbC123", "[mod");
     scratch.ok(&["train", "--config", "config.toml", "--set", "train.max_steps=1"]);
     assert_eq!(steps_made(&scratch.path("run")), 1);
+}
+
+#[test]
+fn held_out_data_must_stay_the_same() {
+    let scratch = Scratch::new();
+    scratch.config("");
+    let pairs = std::fs::read_to_string(crate::support::tiny("llama3").join("pairs.jsonl")).unwrap();
+    let held_out = scratch.write("held_out.jsonl", &pairs);
+    let arguments = [
+        "train",
+        "--config",
+        "config.toml",
+        "--set",
+        "data.eval_pairs=0",
+        "--set",
+        "data.eval=held_out.jsonl",
+        "--set",
+        "train.max_steps=2",
+    ];
+    scratch.ok(&arguments);
+    std::fs::write(held_out, pairs.lines().next().unwrap()).unwrap();
+    let output = scratch.run(&[&arguments[..], &["--resume"]].concat());
+    let message = crate::support::stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("held-out data is not what the run was started with"), "{message}");
+}
+
+/// Whoever reads standard error may go away; the run must not.
+#[cfg(unix)]
+#[test]
+fn a_closed_standard_error_stops_nothing() {
+    let scratch = Scratch::new();
+    scratch.config("");
+    let mut child = scratch
+        .command(&["train", "--config", "config.toml"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(steps_made(&scratch.path("run")), 18);
 }
 
 #[cfg(unix)]

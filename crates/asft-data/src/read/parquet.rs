@@ -1,11 +1,6 @@
 //! Parquet rows as JSON values, so that schemas see one kind of row whatever the file.
 
-use std::{
-    io::Read,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::Arc,
-};
+use std::{io::Read, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use parquet::{
@@ -19,7 +14,7 @@ use parquet::{
 use serde_json::{Map, Number, Value};
 
 use super::{Row, Rows, io_error};
-use crate::{DataError, Origin};
+use crate::{DataError, Origin, guard};
 
 /// Reads the whole file: its directory stands at the end, a compressed file cannot be sought in, and in
 /// memory a corrupt length is found out before anything is allocated for it.
@@ -82,9 +77,9 @@ impl ParquetRows {
 /// Runs the decoder, which asserts where a damaged file breaks the format's rules, and makes an error of
 /// that. Nothing of the decoder is used again after one.
 fn guarded<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(decode)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("the file breaks the rules of the format".to_owned()),
+    match guard::guarded(decode) {
+        Some(result) => result.map_err(|error| error.to_string()),
+        None => Err("the file breaks the rules of the format".to_owned()),
     }
 }
 

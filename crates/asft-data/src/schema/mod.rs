@@ -191,13 +191,17 @@ struct Answers {
 
 impl Answers {
     /// What must hold whatever the layout: something to answer, its last turn not an answer already, and
-    /// text in both answers.
+    /// text in both answers, which end with the assistant's turn.
     fn checked(self) -> Result<Self, DropReason> {
         let blank = |messages: &[Message]| messages.iter().all(|message| is_blank(&message.content));
         if blank(&self.prompt) {
             return Err(DropReason::EmptyPrompt);
         }
         if self.prompt.last().is_some_and(|message| message.role == "assistant") {
+            return Err(DropReason::RolesDoNotAlternate);
+        }
+        let open = |answer: &[Message]| answer.last().is_some_and(|message| message.role != "assistant");
+        if open(&self.chosen) || self.rejected.as_deref().is_some_and(open) {
             return Err(DropReason::RolesDoNotAlternate);
         }
         if blank(&self.chosen) {

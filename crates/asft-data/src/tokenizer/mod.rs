@@ -147,8 +147,15 @@ impl Tokenizer {
             |name: &str, reason: String| TokenizerError::Malformed { path: source.join(name), reason };
         let parse = |error: serde_json::Error| error.to_string();
 
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(file(FILES[0]).unwrap_or_default())
-            .map_err(|error| malformed(FILES[0], error.to_string()))?;
+        let tokenizer_json = file(FILES[0]).unwrap_or_default();
+        // The library indexes into what a damaged file may lack.
+        let parsed = crate::guard::guarded(|| tokenizers::Tokenizer::from_bytes(tokenizer_json));
+        let mut tokenizer = match parsed {
+            Some(parsed) => parsed.map_err(|error| malformed(FILES[0], error.to_string()))?,
+            None => {
+                return Err(malformed(FILES[0], "is no tokenizer\nhint: fetch the file again".to_owned()));
+            }
+        };
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| malformed(FILES[0], error.to_string()))?;
 

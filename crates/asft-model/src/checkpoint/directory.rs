@@ -1,7 +1,7 @@
 //! A Hugging Face directory: `config.json` beside one safetensors file or several with an index.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +19,7 @@ pub struct HfDirectory {
     config: LlamaConfig,
     shards: Vec<SafetensorsFile>,
     shard_of: BTreeMap<String, usize>,
+    used: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -44,7 +45,7 @@ impl HfDirectory {
                 return Err(ModelError::NotAModel { path: path.to_owned(), what });
             }
         };
-        Ok(Self { path: path.to_owned(), config, shards, shard_of })
+        Ok(Self { path: path.to_owned(), config, shards, shard_of, used: BTreeSet::new() })
     }
 
     /// The directory.
@@ -60,8 +61,13 @@ impl HfDirectory {
 
 impl WeightSource for HfDirectory {
     fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        self.used.insert(name.to_owned());
         let shard = *self.shard_of.get(name).ok_or_else(|| missing(&self.path, name))?;
         self.shards[shard].values(name, shape)
+    }
+
+    fn unused(&self) -> Vec<String> {
+        self.shard_of.keys().filter(|name| !self.used.contains(*name)).cloned().collect()
     }
 }
 

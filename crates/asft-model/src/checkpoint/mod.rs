@@ -23,6 +23,11 @@ pub trait WeightSource {
     /// Values of the tensor with this Hugging Face name in row-major order, which must have this shape and
     /// hold finite numbers only.
     fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError>;
+
+    /// Tensors that are there and were not asked for.
+    fn unused(&self) -> Vec<String> {
+        vec![]
+    }
 }
 
 /// A model on disk, its shape known and its weights not yet read.

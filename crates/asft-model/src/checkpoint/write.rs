@@ -53,9 +53,14 @@ pub fn write_safetensors<B: Backend>(path: &Path, tensors: &[NamedTensor<B>]) ->
 fn write_shard<B: Backend>(path: &Path, tensors: &[&NamedTensor<B>]) -> Result<(), ModelError> {
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let views = tensors.iter().map(|tensor| (&tensor.name, *tensor));
-    safetensors::serialize_to_file(views, Some(metadata), path)
-        .map_err(|error| ModelError::io(path)(std::io::Error::other(error)))?;
-    File::open(path).and_then(|file| file.sync_all()).map_err(ModelError::io(path))
+    let write = || {
+        // The library writes a private file and renames it: what any other new file may be read by, this may too.
+        let permissions = File::create(path)?.metadata()?.permissions();
+        safetensors::serialize_to_file(views, Some(metadata), path).map_err(std::io::Error::other)?;
+        std::fs::set_permissions(path, permissions)?;
+        File::open(path)?.sync_all()
+    };
+    write().map_err(ModelError::io(path))
 }
 
 /// Parameters of a model under their Hugging Face names.

@@ -57,10 +57,11 @@ pub enum WeightType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSettings {
-    /// Files or globs of training pairs, or `embedded:quickstart`.
+    /// Files or globs of training pairs, or `embedded:quickstart`; one of them may stand without brackets.
+    #[serde(deserialize_with = "one_or_many")]
     pub train: Vec<String>,
     /// Files or globs of held-out pairs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "one_or_many")]
     pub eval: Vec<String>,
     /// Share of the training pairs to hold out where `eval` is empty.
     #[serde(default)]
@@ -86,6 +87,17 @@ pub struct DataSettings {
     /// The day that templates print, `YYYY-MM-DD`; empty: today for templates that ask for it.
     #[serde(default)]
     pub template_date: String,
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let name = |value: toml::Value| match value {
+        toml::Value::String(name) => Ok(name),
+        other => Err(serde::de::Error::custom(format!("expected file names or globs, got {other}"))),
+    };
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::Array(names) => names.into_iter().map(name).collect(),
+        one => Ok(vec![name(one)?]),
+    }
 }
 
 fn default_max_length() -> usize {

@@ -117,6 +117,26 @@ impl RunConfig {
                 return error(key, format!("must be at least {least}, got {value}"));
             }
         }
+        const MOST: usize = 1 << 30;
+        for (key, value) in [
+            ("train.epochs", self.train.epochs),
+            ("train.max_steps", self.train.max_steps),
+            ("train.pairs_per_step", self.train.pairs_per_step),
+            ("data.max_length", self.data.max_length),
+        ] {
+            if value > MOST {
+                return error(key, format!("must be at most {MOST}, got {value}"));
+            }
+        }
+        let held_out = [
+            ("data.eval", !self.data.eval.is_empty()),
+            ("data.eval_pairs", self.data.eval_pairs > 0),
+            ("data.eval_fraction", self.data.eval_fraction > 0.0),
+        ];
+        let given: Vec<&str> = held_out.into_iter().filter_map(|(key, given)| given.then_some(key)).collect();
+        if let [first, second, ..] = given.as_slice() {
+            return error(second, format!("and {first} both say what is held out\nhint: give one of them"));
+        }
         let texts = [
             ("model.path", self.model.path.is_empty()),
             ("train.output", self.train.output.is_empty()),
@@ -186,7 +206,10 @@ fn key_error(file: &str, path: String, message: &str) -> ConfigError {
         (true, [name, known @ ..]) => {
             (path.strip_suffix(name).unwrap_or(&path).trim_end_matches('.').to_owned(), unknown(name, known))
         }
-        _ => return ConfigError::Key { file: file.to_owned(), key: path, message: message.to_owned() },
+        _ => {
+            let key = if path == "." { "(top level)".to_owned() } else { path };
+            return ConfigError::Key { file: file.to_owned(), key, message: message.to_owned() };
+        }
     };
     let key = match parent.as_str() {
         "" | "." => quoted[0].to_owned(),
