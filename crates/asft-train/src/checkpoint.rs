@@ -80,7 +80,7 @@ pub fn save<B: LlamaBackend>(
     let directory = temporary.path();
     write_model(directory, snapshot.config, snapshot.model, snapshot.files)
         .and_then(|()| write_safetensors(&directory.join(OPTIMIZER), &moment_tensors(snapshot.moments)))
-        .map_err(|source| TrainError::Save { path: target.clone(), source })?;
+        .map_err(|source| TrainError::Save { path: target.clone(), source: source.into() })?;
     write_atomically(&directory.join(STATE), &json(snapshot.state))?;
     let manifest = Manifest { step: snapshot.state.step, files: digests(directory)? };
     write_atomically(&directory.join(MANIFEST), &json(&manifest))?;

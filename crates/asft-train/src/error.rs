@@ -54,7 +54,7 @@ pub enum TrainError {
         /// Where it was to be.
         path: PathBuf,
         /// Why.
-        source: ModelError,
+        source: Box<ModelError>,
     },
     /// Every checkpoint of the run is damaged.
     #[error("{}: no whole checkpoint is left: {what}", path.display())]
