@@ -60,6 +60,13 @@ impl Progress {
     }
 
     fn step(&mut self, row: &MetricsRow) {
+        if row.step == self.from + 1 {
+            // The evaluation before the first step says nothing of how long steps take.
+            self.started = Instant::now() - Duration::from_secs_f64(row.seconds);
+            if let Some(bar) = &self.bar {
+                bar.reset_eta();
+            }
+        }
         match &self.bar {
             Some(bar) => {
                 bar.set_position(row.step as u64);

@@ -42,6 +42,16 @@ pub enum DataError {
         path: PathBuf,
     },
 
+    /// A directory, a pipe or a device where a file is needed.
+    #[error(
+        "{} is not a regular file\nhint: write a pipe's contents to a file; name a directory's files as DIR/*.jsonl",
+        path.display()
+    )]
+    NotAFile {
+        /// The path as it was named.
+        path: PathBuf,
+    },
+
     /// A glob that matches no file.
     #[error("no file matches `{pattern}`\nhint: a relative pattern is taken from the working directory")]
     NoMatch {

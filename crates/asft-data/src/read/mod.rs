@@ -136,8 +136,8 @@ pub fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, DataError> {
         let mut found = if literal.is_file() {
             vec![literal]
         } else if !pattern.contains(['*', '?', '[']) {
-            return Err(match literal.is_dir() {
-                true => DataError::NoMatch { pattern: format!("{pattern} (a directory)") },
+            return Err(match literal.exists() {
+                true => DataError::NotAFile { path: literal },
                 false => DataError::MissingFile { path: literal },
             });
         } else {

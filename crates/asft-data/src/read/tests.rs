@@ -147,7 +147,7 @@ fn patterns_find_files_in_order() {
     for (patterns, says) in [
         (vec!["a.jsonl", "*.parquet"], "no file matches"),
         (vec!["d.jsonl"], "no such file"),
-        (vec![""], "(a directory)"),
+        (vec![""], "not a regular file"),
         (vec!["[.jsonl"], "is not a file pattern"),
     ] {
         let error = found(&patterns).expect_err("none there").to_string();
