@@ -50,7 +50,7 @@ impl Progress {
             self.always(format!("going on after step {from}"));
         }
         if std::io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} [{elapsed} < {eta}] {msg}")
+            let style = ProgressStyle::with_template("{bar:11} {pos}/{len} [{elapsed} < {eta}] {wide_msg}")
                 .expect("the template is well-formed");
             let bar = ProgressBar::new(total as u64).with_style(style).with_position(from as u64);
             bar.reset_eta();

@@ -13,6 +13,7 @@ mod tests;
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -105,13 +106,18 @@ pub fn run(args: &FetchArgs) -> anyhow::Result<()> {
     })
     .map_err(|_| anyhow::anyhow!("cannot listen for interrupts"))?;
     let manifest = fetch(&source, args.from, &destination, &session)?;
-    match args.json {
+    let shown = destination.display().to_string();
+    let text = match args.json {
         true => {
-            let summary = serde_json::json!({ "directory": destination.display().to_string(), "name": manifest.name, "from": manifest.from, "files": manifest.files });
-            println!("{}", serde_json::to_string_pretty(&summary)?);
+            let Manifest { name, from, files } = &manifest;
+            let summary =
+                serde_json::json!({ "directory": shown, "name": name, "from": from, "files": files });
+            serde_json::to_string_pretty(&summary)?
         }
-        false => println!("{}", destination.display()),
-    }
+        false => shown,
+    };
+    // What was fetched is there, whether or not anybody reads this.
+    let _ = writeln!(std::io::stdout(), "{text}");
     Ok(())
 }
 
