@@ -7,6 +7,7 @@ use asft_model::{
     Llama, TrainBackend,
     checkpoint::{Checkpoint, write_model},
 };
+use asft_train::open_checkpoint;
 use burn::tensor::backend::AutodiffBackend;
 use clap::Args;
 
@@ -14,7 +15,6 @@ use crate::{
     backend::{self, Backend, Work},
     failure::Failure,
     output,
-    score::open,
 };
 
 #[derive(Args)]
@@ -32,7 +32,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let source = arguments.run.or(arguments.model).expect("clap asks for one of the two");
-    let (checkpoint, tokenizer) = open(&source)?;
+    let (checkpoint, tokenizer) = open_checkpoint(&source)?;
     let target = &arguments.output;
     let taken = match target.read_dir() {
         Ok(mut entries) => entries.next().is_some(),

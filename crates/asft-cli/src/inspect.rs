@@ -3,13 +3,10 @@
 use std::path::PathBuf;
 
 use asft_data::{EncodedPair, Tokenizer};
+use asft_train::open_checkpoint;
 use clap::Args;
 
-use crate::{
-    failure::Failure,
-    output,
-    score::{DataArguments, open},
-};
+use crate::{failure::Failure, output, score::DataArguments};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -27,7 +24,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let (_, tokenizer) = open(&arguments.model)?;
+    let (_, tokenizer) = open_checkpoint(&arguments.model)?;
     let dataset = arguments.data.load(&tokenizer)?;
     if arguments.json {
         let summary =

@@ -1,17 +1,16 @@
 //! `asft score`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use asft_core::{Objective, PairScores};
 use asft_data::{
-    DataError, Dataset, Tokenizer, read::Source, schema::Format, template::TemplateChoice,
-    truncation::Truncation,
+    Dataset, Tokenizer, read::Source, schema::Format, template::TemplateChoice, truncation::Truncation,
 };
 use asft_model::{Llama, TrainBackend, checkpoint::Checkpoint};
 use asft_train::{
     config::DataSettings,
     evaluate::{ScoredPair, score_pairs},
-    load_options,
+    load_options, open_checkpoint, warn_beyond_positions,
 };
 use burn::tensor::backend::AutodiffBackend;
 use clap::Args;
@@ -94,22 +93,13 @@ fn parse<T: serde::de::DeserializeOwned>(option: &str, text: &str) -> Result<T, 
         .map_err(|error| Failure::input(format!("{option}: {error}")))
 }
 
-/// Opens a model with its tokenizer.
-pub fn open(path: &Path) -> Result<(Checkpoint, Tokenizer), Failure> {
-    let checkpoint = Checkpoint::open(path)?;
-    asft_train::checkpoint::verify_if_of_a_run(checkpoint.path())?;
-    let tokenizer = Tokenizer::from_model(checkpoint.path()).map_err(DataError::from)?;
-    checkpoint.check_vocabulary(tokenizer.vocab_size())?;
-    Ok((checkpoint, tokenizer))
-}
-
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let objective = arguments.objective.as_deref().map(by_name).transpose()?;
     if arguments.micro_batch_tokens == 0 {
         return Err(Failure::input("--micro-batch-tokens must be at least 1"));
     }
-    let (checkpoint, tokenizer) = open(&arguments.model)?;
-    asft_train::warn_beyond_positions(arguments.data.max_length, checkpoint.config());
+    let (checkpoint, tokenizer) = open_checkpoint(&arguments.model)?;
+    warn_beyond_positions(arguments.data.max_length, checkpoint.config());
     let dataset = arguments.data.load(&tokenizer)?;
     output::check_writable(&arguments.output, &[arguments.data.data.clone().into()])?;
     note!("data: {}", dataset.report.to_string().trim_end());

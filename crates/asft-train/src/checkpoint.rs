@@ -180,7 +180,7 @@ fn moment_tensors<B: LlamaBackend>(moments: &BTreeMap<String, Moments<B>>) -> Ve
 }
 
 /// Checks the manifest of a directory that is a run's checkpoint; any other directory passes.
-pub fn verify_if_of_a_run(checkpoint: &Path) -> Result<(), TrainError> {
+pub(crate) fn verify_if_of_a_run(checkpoint: &Path) -> Result<(), TrainError> {
     match checkpoint.join(MANIFEST).is_file() && checkpoint.join(STATE).is_file() {
         false => Ok(()),
         true => verify(checkpoint).map_err(|what| TrainError::RunDirectory {

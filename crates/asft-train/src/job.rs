@@ -16,7 +16,7 @@ use asft_model::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    checkpoint::hex,
+    checkpoint::{hex, verify_if_of_a_run},
     config::{DataSettings, RunConfig, Segments, TrainSettings},
     error::TrainError,
     memory::{MemoryPlan, budget_bytes},
@@ -127,14 +127,22 @@ impl Job {
     }
 }
 
+/// Opens a model on disk with a tokenizer that fits it; weights of a run's checkpoint are held against its
+/// manifest.
+pub fn open_checkpoint(path: &Path) -> Result<(Checkpoint, Tokenizer), TrainError> {
+    let checkpoint = Checkpoint::open(path)?;
+    verify_if_of_a_run(checkpoint.path())?;
+    let tokenizer = Tokenizer::from_model(checkpoint.path()).map_err(DataError::from)?;
+    checkpoint.check_vocabulary(tokenizer.vocab_size())?;
+    Ok((checkpoint, tokenizer))
+}
+
 /// The model of a path as a configuration names it.
 fn open_model(path: &str, seed: u64) -> Result<(Weights, LlamaConfig, Tokenizer), TrainError> {
     if path == quickstart::NAME {
         return Ok((Weights::Random { seed }, quickstart::model_config()?, quickstart::tokenizer()?));
     }
-    let checkpoint = Checkpoint::open(Path::new(path))?;
-    let tokenizer = Tokenizer::from_model(checkpoint.path()).map_err(DataError::from)?;
-    checkpoint.check_vocabulary(tokenizer.vocab_size())?;
+    let (checkpoint, tokenizer) = open_checkpoint(Path::new(path))?;
     let config = checkpoint.config().clone();
     Ok((Weights::Checkpoint(Box::new(checkpoint)), config, tokenizer))
 }

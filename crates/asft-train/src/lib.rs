@@ -26,7 +26,7 @@ mod trainer;
 
 pub use config::{ConfigError, RunConfig};
 pub use error::{StepError, TrainError};
-pub use job::{Job, load_options, warn_beyond_positions};
+pub use job::{Job, load_options, open_checkpoint, warn_beyond_positions};
 pub use metrics::{Kind, MetricsRow};
 pub use report::{RESULT_ROWS, ResultRow};
 pub use resume::{ResumePoint, prepare};

@@ -28,7 +28,6 @@ pub struct Trainer<'a, A: TrainBackend> {
     optimizer: AdamW<A::InnerBackend>,
     sampler: Sampler,
     step: usize,
-    pairs_seen: usize,
     last_pairs: Vec<usize>,
 }
 
@@ -53,9 +52,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
                 (resume.load_model(&job, device)?, AdamW::resumed(settings, step, moments), sampler, step)
             }
         };
-        let state = sampler.state();
-        let pairs_seen = state.epoch as usize * pairs + state.position;
-        Ok(Self { job, device, model: Some(model), optimizer, sampler, step, pairs_seen, last_pairs: vec![] })
+        Ok(Self { job, device, model: Some(model), optimizer, sampler, step, last_pairs: vec![] })
     }
 
     /// What is trained.
@@ -129,7 +126,6 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         let model = self.model.take().expect("a step always puts the model back");
         self.model = Some(self.optimizer.step(model, gradients, rate, scale));
         self.step = step;
-        self.pairs_seen += indices.len();
         self.last_pairs.clone_from(&indices);
 
         let metrics = metrics.mean().expect("a step has pairs");
@@ -185,7 +181,8 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
     }
 
     fn epoch(&self) -> f64 {
-        self.pairs_seen as f64 / self.job.train.pairs.len() as f64
+        let state = self.sampler.state();
+        state.epoch as f64 + state.position as f64 / state.pairs as f64
     }
 }
 

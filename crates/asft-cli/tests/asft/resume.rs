@@ -102,7 +102,8 @@ fn a_damaged_newest_checkpoint_is_passed_over() {
     bytes[last] ^= 1;
     std::fs::write(&weights, bytes).unwrap();
 
-    let commands: [&[&str]; 2] = [
+    let commands: [&[&str]; 3] = [
+        &["train", "--config", "config.toml", "--set", "model.path=run", "--output", "damaged"],
         &["export", "--run", "run", "--output", "damaged"],
         &["score", "--model", "run/latest", "--data", "pairs.jsonl", "--output", "damaged"],
     ];
