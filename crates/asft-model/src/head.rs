@@ -4,11 +4,12 @@
 //! recomputes each chunk. With `p` the softmax of a row's logits, `logp = logit[label] - logsumexp(logits)`
 //! and the gradient by the logits of `w · logp` is `w (onehot(label) - p)`.
 
-use burn::tensor::{
-    DType, IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax, backend::Backend, s,
-};
+use burn::tensor::{DType, Int, Tensor, TensorData, s};
 
-use crate::llama::index_tensor;
+use crate::{
+    llama::index_tensor,
+    ops::{LlamaBackend, primitive, tensor},
+};
 
 /// Elements of a chunk of logits: 128 MiB of f32.
 const CHUNK_ELEMENTS: usize = 1 << 25;
@@ -19,11 +20,11 @@ pub fn chunk_rows(vocab_size: usize) -> usize {
 }
 
 /// Log-prob of each row's label: `hidden` `[rows, hidden]`, `weight` `[vocab, hidden]`, `labels` `[rows]`.
-pub fn log_probs<B: Backend>(hidden: Tensor<B, 2>, weight: &Tensor<B, 2>, labels: &[u32]) -> Vec<f32> {
+pub fn log_probs<B: LlamaBackend>(hidden: Tensor<B, 2>, weight: &Tensor<B, 2>, labels: &[u32]) -> Vec<f32> {
     log_probs_by(chunk_rows(weight.dims()[0]), hidden, weight, labels)
 }
 
-fn log_probs_by<B: Backend>(
+fn log_probs_by<B: LlamaBackend>(
     rows: usize,
     hidden: Tensor<B, 2>,
     weight: &Tensor<B, 2>,
@@ -31,69 +32,77 @@ fn log_probs_by<B: Backend>(
 ) -> Vec<f32> {
     let mut log_probs = Vec::with_capacity(labels.len());
     for chunk in Chunk::all(rows, &hidden, weight, labels) {
-        let picked = log_softmax(chunk.logits(weight), 1).gather(1, chunk.labels);
-        log_probs.extend(picked.into_data().iter::<f32>());
+        let picked = B::label_log_probs(primitive(chunk.logits(weight)), chunk.labels.into_primitive());
+        log_probs.extend(tensor::<B, 1>(picked).into_data().iter::<f32>());
     }
     log_probs
 }
 
-/// Gradients by `hidden` and by `weight` of `Σ coefficients · log_probs`, both f32.
+/// What [`backward`] gives.
+#[derive(Clone, Debug)]
+pub struct HeadGradients<B: LlamaBackend> {
+    /// Log-prob of each row's label, as [`log_probs`] gives them.
+    pub log_probs: Vec<f32>,
+    /// Gradient by `hidden`, `[rows, hidden]`, f32.
+    pub hidden: Tensor<B, 2>,
+    /// Gradient by `weight`, `[vocab, hidden]`, f32.
+    pub weight: Tensor<B, 2>,
+}
+
+/// Log-probs, and the gradients by `hidden` and by `weight` of `Σ coefficients · log_probs`.
 ///
 /// The gradient by `weight` is added to `weight_grad`, so that micro-batches accumulate in place.
-pub fn log_probs_backward<B: Backend>(
+pub fn backward<B: LlamaBackend>(
     hidden: Tensor<B, 2>,
     weight: &Tensor<B, 2>,
     labels: &[u32],
     coefficients: &[f32],
     weight_grad: Option<Tensor<B, 2>>,
-) -> (Tensor<B, 2>, Tensor<B, 2>) {
-    log_probs_backward_by(chunk_rows(weight.dims()[0]), hidden, weight, labels, coefficients, weight_grad)
+) -> HeadGradients<B> {
+    backward_by(chunk_rows(weight.dims()[0]), hidden, weight, labels, coefficients, weight_grad)
 }
 
-fn log_probs_backward_by<B: Backend>(
+fn backward_by<B: LlamaBackend>(
     rows: usize,
     hidden: Tensor<B, 2>,
     weight: &Tensor<B, 2>,
     labels: &[u32],
     coefficients: &[f32],
     weight_grad: Option<Tensor<B, 2>>,
-) -> (Tensor<B, 2>, Tensor<B, 2>) {
+) -> HeadGradients<B> {
     assert_eq!(labels.len(), coefficients.len(), "one coefficient a label");
     let device = weight.device();
-    let mut weight_grad = weight_grad;
+    let mut weight_grad = weight_grad.unwrap_or_else(|| Tensor::zeros(weight.dims(), (&device, DType::F32)));
+    let mut log_probs = Vec::with_capacity(labels.len());
     let mut hidden_grads = vec![];
     for chunk in Chunk::all(rows, &hidden, weight, labels) {
+        let logits = primitive(chunk.logits(weight));
         let coefficients = &coefficients[chunk.start..chunk.start + chunk.rows()];
-        let coefficients =
-            Tensor::<B, 2>::from_data(TensorData::new(coefficients.to_vec(), [chunk.rows(), 1]), &device);
-        let logits = chunk.logits(weight);
-        let grad = (burn::tensor::activation::softmax(logits, 1) * coefficients.clone().neg()).scatter(
-            1,
-            chunk.labels.clone(),
-            coefficients,
-            IndexingUpdateOp::Add,
-        );
+        let coefficients = TensorData::new(coefficients.to_vec(), [chunk.rows()]);
+        let coefficients = Tensor::<B, 1>::from_data(coefficients, &device);
+        let labels = chunk.labels.clone().into_primitive();
+        let (picked, grad) = B::label_log_probs_and_gradient(logits, labels, primitive(coefficients));
+        log_probs.extend(tensor::<B, 1>(picked).into_data().iter::<f32>());
+        let grad = tensor::<B, 2>(grad);
         hidden_grads.push(grad.clone().matmul(weight.clone().cast(DType::F32)));
-        let part = grad.transpose().matmul(chunk.hidden.cast(DType::F32));
-        weight_grad = Some(match weight_grad.take() {
-            Some(sum) => sum + part,
-            None => part,
-        });
+        let operands = [weight_grad, grad.transpose(), chunk.hidden.cast(DType::F32)].map(primitive);
+        let [sum, lhs, rhs] = operands;
+        weight_grad = tensor(B::add_product(sum, lhs, rhs));
     }
-    let hidden_grad = match hidden_grads.is_empty() {
+    let hidden = match hidden_grads.is_empty() {
         true => hidden.zeros_like().cast(DType::F32),
         false => Tensor::cat(hidden_grads, 0),
     };
-    (hidden_grad, weight_grad.unwrap_or_else(|| weight.zeros_like().cast(DType::F32)))
+    HeadGradients { log_probs, hidden, weight: weight_grad }
 }
 
-struct Chunk<B: Backend> {
+struct Chunk<B: LlamaBackend> {
     start: usize,
     hidden: Tensor<B, 2>,
-    labels: Tensor<B, 2, Int>,
+    labels: Tensor<B, 1, Int>,
 }
 
-impl<B: Backend> Chunk<B> {
+impl<B: LlamaBackend> Chunk<B> {
     fn all<'a>(
         rows: usize,
         hidden: &'a Tensor<B, 2>,
@@ -107,7 +116,7 @@ impl<B: Backend> Chunk<B> {
             Self {
                 start,
                 hidden: hidden.clone().slice(s![start..end]),
-                labels: index_tensor(&labels[start..end], vocab_size, &weight.device()).unsqueeze_dim(1),
+                labels: index_tensor(&labels[start..end], vocab_size, &weight.device()),
             }
         })
     }
@@ -125,7 +134,7 @@ impl<B: Backend> Chunk<B> {
 mod tests {
     use burn::{
         backend::{Autodiff, Flex},
-        tensor::Distribution,
+        tensor::{Distribution, activation::log_softmax},
     };
 
     use super::*;
@@ -169,13 +178,14 @@ mod tests {
                 assert!((got - expected).abs() < 1e-5, "{rows} rows a chunk: {got} against {expected}");
             }
             let backward =
-                |before| log_probs_backward_by(rows, hidden.clone(), &weight, &labels, &coefficients, before);
-            let (got_hidden, got_weight) = backward(None);
-            close(got_hidden, by_hidden.clone());
-            close(got_weight, by_weight.clone());
-            let (got_hidden, summed) = backward(Some(before.clone()));
-            close(got_hidden, by_hidden.clone());
-            close(summed, before.clone() + by_weight.clone());
+                |before| backward_by(rows, hidden.clone(), &weight, &labels, &coefficients, before);
+            let fresh = backward(None);
+            assert_eq!(fresh.log_probs, got, "{rows} rows a chunk");
+            close(fresh.hidden, by_hidden.clone());
+            close(fresh.weight, by_weight.clone());
+            let summed = backward(Some(before.clone()));
+            close(summed.hidden, by_hidden.clone());
+            close(summed.weight, before.clone() + by_weight.clone());
         }
     }
 
@@ -192,8 +202,8 @@ mod tests {
         let (hidden, weight) =
             (Tensor::<Flex, 2>::zeros([0, WIDTH], &device), Tensor::ones([VOCAB, WIDTH], &device));
         assert_eq!(log_probs(hidden.clone(), &weight, &[]), [0.0; 0]);
-        let (by_hidden, by_weight) = log_probs_backward(hidden, &weight, &[], &[], None);
-        assert_eq!(by_hidden.dims(), [0, WIDTH]);
-        close(by_weight, weight.zeros_like());
+        let gradients = backward(hidden, &weight, &[], &[], None);
+        assert_eq!((gradients.hidden.dims(), gradients.log_probs.len()), ([0, WIDTH], 0));
+        close(gradients.weight, weight.zeros_like());
     }
 }

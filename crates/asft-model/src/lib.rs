@@ -13,20 +13,24 @@ mod block;
 pub mod checkpoint;
 mod config;
 mod error;
+#[cfg(feature = "flex")]
+mod flex;
 pub mod head;
 mod linear;
 mod llama;
 mod mlp;
 mod norm;
+pub mod ops;
 pub mod parameters;
 mod rope;
 mod stream;
 
-pub use attention::{AttentionLayout, LlamaBackend, Span, TrainBackend};
+pub use attention::{AttentionLayout, Span};
 pub use block::Block;
 pub use config::{LlamaConfig, RopeScaling};
 pub use error::ModelError;
 pub use linear::Linear;
 pub use llama::{Decoder, Embedding, Llama};
 pub use norm::RmsNorm;
+pub use ops::{LlamaBackend, TrainBackend};
 pub use stream::Stream;

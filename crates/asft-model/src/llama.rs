@@ -139,7 +139,7 @@ struct Loader<'a, B: Backend> {
     eps: f64,
 }
 
-impl<B: Backend> Loader<'_, B> {
+impl<B: LlamaBackend> Loader<'_, B> {
     fn param<const D: usize>(
         &mut self,
         name: &str,

@@ -1,15 +1,15 @@
-//! The gated feed-forward layer (SwiGLU, arXiv 2002.05202).
+//! The gated feed-forward layer.
 
-use burn::{
-    module::Module,
-    tensor::{Tensor, activation::silu, backend::Backend},
+use burn::{module::Module, tensor::Tensor};
+
+use crate::{
+    Linear,
+    ops::{LlamaBackend, primitive, tensor},
 };
-
-use crate::Linear;
 
 /// `down(silu(gate(x)) * up(x))`.
 #[derive(Module, Debug)]
-pub struct Mlp<B: Backend> {
+pub struct Mlp<B: LlamaBackend> {
     /// `[intermediate, hidden]`.
     pub gate_proj: Linear<B>,
     /// `[intermediate, hidden]`.
@@ -18,10 +18,11 @@ pub struct Mlp<B: Backend> {
     pub down_proj: Linear<B>,
 }
 
-impl<B: Backend> Mlp<B> {
+impl<B: LlamaBackend> Mlp<B> {
     /// `[tokens, hidden]` to the same shape.
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let gate = silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        let gate = self.gate_proj.forward(x.clone());
+        let up = self.up_proj.forward(x);
+        self.down_proj.forward(tensor(B::swiglu(primitive(gate), primitive(up))))
     }
 }

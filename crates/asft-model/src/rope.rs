@@ -2,7 +2,10 @@
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-use crate::{LlamaConfig, RopeScaling};
+use crate::{
+    LlamaConfig, RopeScaling,
+    ops::{LlamaBackend, primitive, tensor},
+};
 
 /// Angular frequency of each rotated plane, `[head_dim / 2]`, radians per position.
 ///
@@ -61,18 +64,11 @@ pub fn tables<B: Backend>(
 }
 
 /// Rotates `x` `[tokens, heads, head_dim]` by the tables' angles: plane i is (x[i], x[i + head_dim / 2]).
-pub fn rotate<B: Backend>(x: Tensor<B, 3>, cos: &Tensor<B, 2>, sin: &Tensor<B, 2>) -> Tensor<B, 3> {
-    let [tokens, heads, head_dim] = x.dims();
+pub fn rotate<B: LlamaBackend>(x: Tensor<B, 3>, cos: &Tensor<B, 2>, sin: &Tensor<B, 2>) -> Tensor<B, 3> {
+    let [tokens, _, head_dim] = x.dims();
     let half = head_dim / 2;
     assert_eq!(cos.dims(), [tokens, half], "rotary table against {tokens} tokens of head_dim {head_dim}");
-    let dtype = x.dtype();
-    let [cos, sin] = [cos, sin].map(|t| t.clone().unsqueeze_dim::<3>(1).cast(dtype));
-    let first = x.clone().slice([0..tokens, 0..heads, 0..half]);
-    let second = x.slice([0..tokens, 0..heads, half..head_dim]);
-    Tensor::cat(
-        vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin],
-        2,
-    )
+    tensor(B::rotary(primitive(x), primitive(cos.clone()), primitive(sin.clone())))
 }
 
 #[cfg(test)]

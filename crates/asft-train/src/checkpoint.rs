@@ -11,6 +11,7 @@ use asft_data::sampler::SamplerState;
 use asft_model::{
     Llama, LlamaBackend, LlamaConfig,
     checkpoint::{NamedTensor, SafetensorsFile, write_model, write_safetensors},
+    ops::AdamWState,
 };
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,6 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::TrainError,
-    optimizer::Moments,
     run_directory::{sync_directory, write_atomically},
 };
 
@@ -60,7 +60,7 @@ pub struct Snapshot<'a, B: LlamaBackend> {
     /// Tokenizer and template files.
     pub files: &'a [(String, Vec<u8>)],
     /// The optimizer's moments.
-    pub moments: &'a BTreeMap<String, Moments<B>>,
+    pub moments: &'a BTreeMap<String, AdamWState<B>>,
     /// Where the run stands.
     pub state: &'a RunState,
 }
@@ -149,7 +149,7 @@ pub fn load_state(checkpoint: &Path) -> Result<RunState, TrainError> {
 pub fn load_moments<B: LlamaBackend>(
     checkpoint: &Path,
     device: &B::Device,
-) -> Result<BTreeMap<String, Moments<B>>, TrainError> {
+) -> Result<BTreeMap<String, AdamWState<B>>, TrainError> {
     let file = SafetensorsFile::open(&checkpoint.join(OPTIMIZER))?;
     let mut moments = BTreeMap::new();
     for name in file.names()? {
@@ -160,20 +160,20 @@ pub fn load_moments<B: LlamaBackend>(
             let length = values.len();
             Ok(Tensor::from_data(TensorData::new(values, [length]), device))
         };
-        let read = Moments { first: read(&name)?, second: read(&format!("{path}.exp_avg_sq"))? };
+        let read = AdamWState { first: read(&name)?, second: read(&format!("{path}.exp_avg_sq"))? };
         moments.insert(path.to_owned(), read);
     }
     Ok(moments)
 }
 
 /// PyTorch's names of the moments, so that other tools can make sense of the file.
-fn moment_tensors<B: LlamaBackend>(moments: &BTreeMap<String, Moments<B>>) -> Vec<NamedTensor<B>> {
+fn moment_tensors<B: LlamaBackend>(moments: &BTreeMap<String, AdamWState<B>>) -> Vec<NamedTensor<B>> {
     let tensor = |path: &str, kind: &str, values: &Tensor<B, 1>| NamedTensor {
         name: format!("{path}.{kind}"),
         shape: values.dims().to_vec(),
         values: values.clone(),
     };
-    let both = |(path, Moments { first, second }): (&String, &Moments<B>)| {
+    let both = |(path, AdamWState { first, second }): (&String, &AdamWState<B>)| {
         [tensor(path, "exp_avg", first), tensor(path, "exp_avg_sq", second)]
     };
     moments.iter().flat_map(both).collect()

@@ -2,15 +2,18 @@
 
 use std::ops::Range;
 
-use asft_core::{AnswerScore, Objective, PairError, PairLoss, PairScores, PromptScore, StepNorm};
-use asft_data::{PairBatch, pack::ScoredRows};
+use asft_core::{Objective, PairError, PairLoss, PairScores, StepNorm};
+use asft_data::PairBatch;
 use asft_model::{Block, Llama, LlamaBackend, LlamaConfig, Stream, TrainBackend, head, parameters};
 use burn::{
     module::AutodiffModule,
-    tensor::{IndexingUpdateOp, Int, Tensor, TensorData, backend::AutodiffBackend},
+    tensor::{IndexingUpdateOp, Tensor, backend::AutodiffBackend},
 };
 
-use crate::gradients::Gradients;
+use crate::{
+    gradients::Gradients,
+    head_pass::{HeadPass, pair_scores, row_index},
+};
 
 /// Scores of each pair of a micro-batch under a model without gradients. `prompts` asks for the prompt's
 /// log-probs too.
@@ -24,7 +27,7 @@ pub fn score<B: LlamaBackend>(
     let stream = Stream::new(config, batch, device);
     let scored = batch.scored(prompts);
     let hidden = model.hidden_states(&batch.token_ids, &stream);
-    let rows = hidden.select(0, row_index::<B>(&scored, device));
+    let rows = hidden.select(0, row_index::<B>(&scored.rows, device));
     let log_probs = head::log_probs(rows, &model.head_weight(), &scored.labels);
     pair_scores(&scored, &log_probs)
 }
@@ -45,9 +48,9 @@ pub struct MicroBatch<'a> {
 /// Forward and backward pass of one micro-batch: adds its part of the step's gradient to `gradients` and
 /// returns each pair's part of the step's loss.
 ///
-/// Blocks before the last segment run without autodiff and leave only their segment's input behind. The
-/// scores go to the host, where the objective turns them into a coefficient for each answer's log-probs;
-/// from there the gradient walks back through head, norm and one segment after the other.
+/// Blocks before the last segment run without autodiff and leave only their segment's input behind. The head
+/// gives scores, losses and the gradient by its input; from there the gradient walks back through the norm and
+/// one segment after the other.
 pub fn accumulate<A: TrainBackend>(
     model: &Llama<A>,
     config: &LlamaConfig,
@@ -70,23 +73,16 @@ pub fn accumulate<A: TrainBackend>(
         x = frozen.model.layers[segment.clone()].iter().fold(x, |x, block| block.forward(x, &stream));
     }
     let (leaf, y) = tracked_forward(&model.model.layers[last.clone()], x, &tracked);
-    let scored = batch.scored(objective.needs_prompt_scores());
-    let rows = model.model.norm.forward(y).select(0, row_index::<A>(&scored, device));
+    let head = HeadPass::new(batch.scored(objective.needs_prompt_scores()), objective, norm);
+    let rows = model.model.norm.forward(y).select(0, row_index::<A>(head.rows(), device));
 
-    let hidden = rows.clone().inner();
     let weight = frozen.head_weight();
-    let log_probs = head::log_probs(hidden.clone(), &weight, &scored.labels);
-    let losses = evaluate(objective, norm, &pair_scores(&scored, &log_probs))?;
-    let coefficients = token_coefficients(&scored, &losses);
-
     let head_path = model.head_weight_path();
     let sum = gradients.take(head_path).map(|sum| sum.reshape(weight.dims()));
-    let (hidden_grad, head_grad) =
-        head::log_probs_backward(hidden, &weight, &scored.labels, &coefficients, sum);
-    let head_length = weight.shape().num_elements();
-    gradients.set(head_path, head_grad.reshape([head_length]));
+    let passed = head.run(rows.clone().inner(), &weight, sum)?;
+    gradients.set(head_path, passed.weight_grad.reshape([weight.shape().num_elements()]));
 
-    let mut grads = (rows * Tensor::from_inner(hidden_grad)).backward();
+    let mut grads = (rows * Tensor::from_inner(passed.hidden_grad)).backward();
     parameters::take_gradients(&model.model.norm, "model.norm", &mut grads, |path, grad| {
         gradients.add(path, grad)
     });
@@ -103,7 +99,7 @@ pub fn accumulate<A: TrainBackend>(
         gradients.take(EMBEDDING).map_or_else(|| Tensor::zeros(shape, device), |sum| sum.reshape(shape));
     let sum = sum.select_assign(0, ids, dx, IndexingUpdateOp::Add);
     gradients.set(EMBEDDING, sum.reshape([length]));
-    Ok(losses)
+    Ok(passed.losses)
 }
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -140,52 +136,6 @@ fn collect<A: TrainBackend>(
         });
     }
     leaf.grad_remove(grads).expect("the input of a segment is a tracked leaf")
-}
-
-fn row_index<B: burn::tensor::backend::Backend>(
-    scored: &ScoredRows,
-    device: &B::Device,
-) -> Tensor<B, 1, Int> {
-    let rows: Vec<i32> = scored.rows.iter().map(|&row| row as i32).collect();
-    let length = rows.len();
-    Tensor::from_data(TensorData::new(rows, [length]), device)
-}
-
-fn pair_scores(scored: &ScoredRows, log_probs: &[f32]) -> Vec<PairScores> {
-    let sum = |rows: &Range<usize>| {
-        log_probs[rows.clone()].iter().map(|&log_prob| f64::from(log_prob)).sum::<f64>()
-    };
-    let answer = |rows: &Range<usize>| AnswerScore::new(sum(rows), rows.len());
-    let scores = scored.pairs.iter().map(|pair| PairScores {
-        chosen: answer(&pair.chosen),
-        rejected: (!pair.rejected.is_empty()).then(|| answer(&pair.rejected)),
-        prompt: (!pair.prompt.is_empty())
-            .then(|| PromptScore { logp_sum: sum(&pair.prompt), tokens: pair.prompt.len() }),
-    });
-    scores.collect()
-}
-
-fn evaluate(
-    objective: &Objective,
-    norm: &StepNorm,
-    scores: &[PairScores],
-) -> Result<Vec<PairLoss>, PairError> {
-    let evaluated = scores
-        .iter()
-        .enumerate()
-        .map(|(pair, scores)| objective.evaluate(scores, norm).map_err(|source| PairError { pair, source }));
-    evaluated.collect()
-}
-
-/// d loss / d log-prob of every scored token: its answer's derivative by the sum.
-fn token_coefficients(scored: &ScoredRows, losses: &[PairLoss]) -> Vec<f32> {
-    let mut coefficients = vec![0.0; scored.rows.len()];
-    for (pair, loss) in scored.pairs.iter().zip(losses) {
-        coefficients[pair.chosen.clone()].fill(loss.grad.chosen as f32);
-        coefficients[pair.rejected.clone()].fill(loss.grad.rejected as f32);
-        coefficients[pair.prompt.clone()].fill(loss.grad.prompt.unwrap_or(0.0) as f32);
-    }
-    coefficients
 }
 
 #[cfg(test)]

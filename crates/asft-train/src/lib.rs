@@ -12,6 +12,7 @@ pub mod engine;
 mod error;
 pub mod evaluate;
 pub mod gradients;
+mod head_pass;
 mod job;
 pub mod memory;
 mod metrics;

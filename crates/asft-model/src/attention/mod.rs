@@ -1,15 +1,12 @@
 //! Grouped-query self-attention over a packed stream.
 
-mod backend;
 mod layout;
-mod tiled;
 
 use burn::{module::Module, tensor::Tensor};
 
-pub use backend::{AttentionInputs, LlamaBackend, TrainBackend};
 pub use layout::{AttentionLayout, Span};
 
-use crate::{Linear, Stream, rope};
+use crate::{Linear, LlamaBackend, Stream, ops::AttentionInputs, rope};
 
 /// The attention layer: projections, rotary embedding and the attention operation of the backend.
 #[derive(Module, Debug)]

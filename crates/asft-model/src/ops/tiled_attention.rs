@@ -11,7 +11,8 @@ use burn::tensor::{
     DType, Tensor, TensorData, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor,
 };
 
-use super::{AttentionInputs, Span};
+use super::AttentionInputs;
+use crate::Span;
 
 /// Queries of a tile.
 const TILE: usize = 256;

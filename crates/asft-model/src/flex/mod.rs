@@ -1,0 +1,103 @@
+//! What Flex, the backend on the CPU, does faster than tensor operations can.
+//!
+//! Everything here is f32, on contiguous buffers, spread over rayon's threads. Sums are made in an order that
+//! depends on shapes alone, so a run gives the same bits whatever the number of threads.
+
+mod adamw;
+mod attention;
+mod log_probs;
+mod matrix;
+mod rms_norm;
+mod rotary;
+mod simd;
+mod swiglu;
+
+use burn::{
+    backend::{Flex, flex::FlexTensor},
+    tensor::{DType, Shape, Tensor, TensorData, TensorMetadata},
+};
+
+use crate::ops::{AdamWState, AdamWStep, AttentionInputs, LlamaBackend};
+
+impl LlamaBackend for Flex {
+    fn packed_attention_forward(inputs: AttentionInputs<Self>) -> (FlexTensor, FlexTensor) {
+        attention::forward(inputs)
+    }
+
+    fn packed_attention_backward(
+        inputs: AttentionInputs<Self>,
+        out: FlexTensor,
+        lse: FlexTensor,
+        grad: FlexTensor,
+    ) -> [FlexTensor; 3] {
+        attention::backward(inputs, out, lse, grad)
+    }
+
+    fn add_product(sum: FlexTensor, lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
+        matrix::add_product(sum, lhs, rhs)
+    }
+
+    fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
+        rms_norm::forward(x, weight, eps)
+    }
+
+    fn rms_norm_backward(x: FlexTensor, weight: FlexTensor, eps: f64, grad: FlexTensor) -> [FlexTensor; 2] {
+        rms_norm::backward(x, weight, eps, grad)
+    }
+
+    fn rotary(x: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
+        rotary::forward(x, cos, sin)
+    }
+
+    fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
+        swiglu::forward(gate, up)
+    }
+
+    fn swiglu_backward(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> [FlexTensor; 2] {
+        swiglu::backward(gate, up, grad)
+    }
+
+    fn label_log_probs(logits: FlexTensor, labels: FlexTensor) -> FlexTensor {
+        log_probs::forward(logits, labels)
+    }
+
+    fn label_log_probs_and_gradient(
+        logits: FlexTensor,
+        labels: FlexTensor,
+        coefficients: FlexTensor,
+    ) -> (FlexTensor, FlexTensor) {
+        log_probs::forward_and_gradient(logits, labels, coefficients)
+    }
+
+    fn adamw(
+        value: Tensor<Self, 1>,
+        gradient: Tensor<Self, 1>,
+        state: Option<AdamWState<Self>>,
+        step: AdamWStep,
+    ) -> (Tensor<Self, 1>, AdamWState<Self>) {
+        adamw::step(value, gradient, state, step)
+    }
+}
+
+/// Elements that one task of an elementwise operation works on.
+const TASK: usize = 1 << 14;
+
+/// `tensor` with its elements in order and nothing else in its buffer; panics where it is not f32.
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    assert_eq!(tensor.dtype(), DType::F32, "Flex trains in f32");
+    let tensor = tensor.to_contiguous();
+    match tensor.storage::<f32>().len() == tensor.shape().num_elements() {
+        true => tensor,
+        // The start of a longer buffer.
+        false => FlexTensor::from_data(tensor.into_data()),
+    }
+}
+
+/// Elements of a tensor that [`contiguous`] gave.
+fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.storage()
+}
+
+fn from_values(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}

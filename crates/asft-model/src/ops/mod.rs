@@ -1,0 +1,163 @@
+//! The operations of a training step that a backend may have something faster for.
+//!
+//! Each comes with a definition made of tensor operations, which says what is right and runs everywhere, and
+//! where it is differentiated with a backward pass of its own, so that what is kept between the two passes
+//! is chosen here and not by autodiff.
+
+mod adamw;
+mod attention;
+mod linear;
+mod log_probs;
+mod rms_norm;
+mod rotary;
+mod swiglu;
+mod tiled_attention;
+
+use burn::{
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
+    tensor::{
+        Tensor, TensorPrimitive,
+        backend::{AutodiffBackend, Backend},
+        ops::{FloatTensor, IntTensor},
+    },
+};
+
+pub use adamw::{AdamWState, AdamWStep};
+pub use attention::AttentionInputs;
+
+/// A backend that can run Llama. An empty impl takes the definitions made of tensor operations; a backend
+/// overrides them where it has something faster.
+pub trait LlamaBackend: Backend {
+    /// Attention output `[tokens, heads, head_dim]` and log-sum-exp of the scaled scores `[tokens, heads]`,
+    /// f32.
+    fn packed_attention_forward(inputs: AttentionInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        tiled_attention::forward::<Self>(inputs)
+    }
+
+    /// Gradients of q, k and v from `out` and `lse` as the forward pass gave them and the output's gradient.
+    fn packed_attention_backward(
+        inputs: AttentionInputs<Self>,
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3] {
+        tiled_attention::backward::<Self>(inputs, out, lse, grad)
+    }
+
+    /// Attention output `[tokens, heads, head_dim]`; differentiable where the backend is.
+    fn packed_attention(inputs: AttentionInputs<Self>) -> FloatTensor<Self> {
+        Self::packed_attention_forward(inputs).0
+    }
+
+    /// `x Wᵀ`: `x` `[tokens, in]`, `weight` `[out, in]`; differentiable where the backend is.
+    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::forward::<Self>(x, weight)
+    }
+
+    /// `sum + lhs rhs`, all of two dimensions.
+    fn add_product(
+        sum: FloatTensor<Self>,
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [sum, lhs, rhs] = [sum, lhs, rhs].map(tensor::<Self, 2>);
+        primitive(sum + lhs.matmul(rhs))
+    }
+
+    /// `x / sqrt(mean(x²) + eps) * weight` over the last dimension of `x` `[tokens, hidden]`, computed in
+    /// f32; differentiable where the backend is.
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        rms_norm::forward::<Self>(x, weight, eps)
+    }
+
+    /// Gradients of [`Self::rms_norm`] by `x` and by `weight`.
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f64,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 2] {
+        rms_norm::backward::<Self>(x, weight, eps, grad)
+    }
+
+    /// Rotates `x` `[tokens, heads, head_dim]` by angles whose cosines and sines are `[tokens, head_dim / 2]`:
+    /// plane i is `(x[i], x[i + head_dim / 2])`. Differentiable by `x` where the backend is.
+    fn rotary(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+        rotary::forward::<Self>(x, cos, sin)
+    }
+
+    /// `silu(gate) * up`, of any shape; differentiable where the backend is.
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        swiglu::forward::<Self>(gate, up)
+    }
+
+    /// Gradients of [`Self::swiglu`] by `gate` and by `up`.
+    fn swiglu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 2] {
+        swiglu::backward::<Self>(gate, up, grad)
+    }
+
+    /// Log-softmax of f32 `logits` `[rows, vocab]` at `labels` `[rows]`, as `[rows]`.
+    fn label_log_probs(logits: FloatTensor<Self>, labels: IntTensor<Self>) -> FloatTensor<Self> {
+        log_probs::forward::<Self>(logits, labels)
+    }
+
+    /// The same log-probs, and the gradient by `logits` of `Σ coefficients · log_probs` for `coefficients`
+    /// `[rows]`.
+    fn label_log_probs_and_gradient(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        coefficients: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        log_probs::forward_and_gradient::<Self>(logits, labels, coefficients)
+    }
+
+    /// One AdamW step of flat f32 parameters.
+    fn adamw(
+        value: Tensor<Self, 1>,
+        gradient: Tensor<Self, 1>,
+        state: Option<AdamWState<Self>>,
+        step: AdamWStep,
+    ) -> (Tensor<Self, 1>, AdamWState<Self>) {
+        adamw::step::<Self>(value, gradient, state, step)
+    }
+}
+
+/// A differentiable backend whose inner backend runs Llama too: what training asks for.
+pub trait TrainBackend: AutodiffBackend<InnerBackend: LlamaBackend> + LlamaBackend {}
+impl<B: AutodiffBackend<InnerBackend: LlamaBackend> + LlamaBackend> TrainBackend for B {}
+
+impl<B: LlamaBackend, C: CheckpointStrategy> LlamaBackend for Autodiff<B, C> {
+    fn packed_attention(inputs: AttentionInputs<Self>) -> FloatTensor<Self> {
+        attention::tracked::<B, C>(inputs)
+    }
+
+    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::tracked::<B, C>(x, weight)
+    }
+
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        rms_norm::tracked::<B, C>(x, weight, eps)
+    }
+
+    fn rotary(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self> {
+        rotary::tracked::<B, C>(x, cos, sin)
+    }
+
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        swiglu::tracked::<B, C>(gate, up)
+    }
+}
+
+/// The tensor of a float primitive.
+pub(crate) fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// The float primitive of a tensor.
+pub(crate) fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
+}
