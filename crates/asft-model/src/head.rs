@@ -83,8 +83,9 @@ fn backward_by<B: LlamaBackend>(
         let labels = chunk.labels.clone().into_primitive();
         let (picked, grad) = B::label_log_probs_and_gradient(logits, labels, primitive(coefficients));
         log_probs.extend(tensor::<B, 1>(picked).into_data().iter::<f32>());
+        let head = primitive(weight.clone().cast(DType::F32));
+        hidden_grads.push(tensor(B::product(grad.clone(), head)));
         let grad = tensor::<B, 2>(grad);
-        hidden_grads.push(grad.clone().matmul(weight.clone().cast(DType::F32)));
         let operands = [weight_grad, grad.transpose(), chunk.hidden.cast(DType::F32)].map(primitive);
         let [sum, lhs, rhs] = operands;
         weight_grad = tensor(B::add_product(sum, lhs, rhs));
@@ -126,7 +127,8 @@ impl<B: LlamaBackend> Chunk<B> {
     }
 
     fn logits(&self, weight: &Tensor<B, 2>) -> Tensor<B, 2> {
-        self.hidden.clone().matmul(weight.clone().transpose()).cast(DType::F32)
+        let logits = B::project(primitive(self.hidden.clone()), primitive(weight.clone()));
+        tensor::<B, 2>(logits).cast(DType::F32)
     }
 }
 

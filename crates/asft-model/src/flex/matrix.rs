@@ -4,7 +4,7 @@
 use burn::{backend::flex::FlexTensor, tensor::TensorMetadata};
 use gemm::Parallelism;
 
-use super::{contiguous, values};
+use super::{contiguous, from_values, values};
 
 /// A matrix in a buffer: element `(i, j)` lies at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -56,18 +56,36 @@ pub fn product(
     rhs: Matrix<'_>,
     parallelism: Parallelism,
 ) {
-    let [m, n, k] = [lhs.rows, rhs.columns, lhs.columns];
-    assert_eq!(rhs.rows, k, "inner dimensions of a product");
+    let [m, n] = [lhs.rows, rhs.columns];
+    assert_eq!(rhs.rows, lhs.columns, "inner dimensions of a product");
     assert!(n <= stride, "rows of a destination overlap");
-    assert!(Matrix::new(data, [m, n], stride).end() <= data.len());
-    // SAFETY: all three matrices lie within their buffers: `Matrix` can only be made so, and the destination
-    // was just made one. The destination is borrowed alone and its rows do not overlap.
+    Matrix::new(data, [m, n], stride);
+    // SAFETY: the destination was just seen to lie in `data`, which is borrowed alone; its rows do not overlap.
+    unsafe { multiply(data.as_mut_ptr(), stride, into, factor, lhs, rhs, parallelism) }
+}
+
+/// [`product`] for a destination that need not be initialised where it is replaced.
+///
+/// # Safety
+/// `lhs.rows` rows of `rhs.columns` elements, `stride` apart from `data` on, must be writable, and for
+/// [`Into::Add`] initialised, and overlap neither each other nor the operands.
+unsafe fn multiply(
+    data: *mut f32,
+    stride: usize,
+    into: Into,
+    factor: f32,
+    lhs: Matrix<'_>,
+    rhs: Matrix<'_>,
+    parallelism: Parallelism,
+) {
+    // SAFETY: both operands lie within their buffers, since a `Matrix` cannot be made otherwise; the caller
+    // answers for the destination.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
-            data.as_mut_ptr(),
+            lhs.rows,
+            rhs.columns,
+            lhs.columns,
+            data,
             1,
             stride as isize,
             into == Into::Add,
@@ -85,6 +103,26 @@ pub fn product(
             parallelism,
         );
     }
+}
+
+/// See [`crate::LlamaBackend::product`].
+///
+/// Flex's own product zeroes its output and copies it to another place before it multiplies, on one thread.
+pub fn new_product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
+    let [lhs, rhs] = [lhs, rhs].map(Operand::new);
+    let (lhs, rhs) = (lhs.matrix(), rhs.matrix());
+    let [rows, columns] = [lhs.rows, rhs.columns];
+    assert_eq!(rhs.rows, lhs.columns, "inner dimensions of a product");
+    if lhs.columns == 0 {
+        return from_values(vec![0.0; rows * columns], [rows, columns]);
+    }
+    let mut out = Vec::with_capacity(rows * columns);
+    // SAFETY: the buffer has room for the product, which is written whole before its length is set.
+    unsafe {
+        multiply(out.as_mut_ptr(), columns, Into::Replace, 1.0, lhs, rhs, Parallelism::Rayon(0));
+        out.set_len(rows * columns);
+    }
+    from_values(out, [rows, columns])
 }
 
 /// See [`crate::LlamaBackend::add_product`]; in place where nobody else holds `sum`.

@@ -11,6 +11,8 @@ mod rms_norm;
 mod rotary;
 mod simd;
 mod swiglu;
+#[cfg(test)]
+mod tests;
 
 use burn::{
     backend::{Flex, flex::FlexTensor},
@@ -31,6 +33,10 @@ impl LlamaBackend for Flex {
         grad: FlexTensor,
     ) -> [FlexTensor; 3] {
         attention::backward(inputs, out, lse, grad)
+    }
+
+    fn product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
+        matrix::new_product(lhs, rhs)
     }
 
     fn add_product(sum: FlexTensor, lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {

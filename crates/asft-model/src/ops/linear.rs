@@ -12,13 +12,17 @@ use burn::{
             ops::{Backward, Ops, OpsKind},
         },
     },
-    tensor::{backend::Backend, ops::FloatTensor},
+    tensor::ops::FloatTensor,
 };
 
 use super::{LlamaBackend, primitive, tensor};
 
-pub fn forward<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
-    primitive(tensor::<B, 2>(x).matmul(tensor::<B, 2>(weight).transpose()))
+pub fn forward<B: LlamaBackend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+    B::product(x, transpose::<B>(weight))
+}
+
+fn transpose<B: LlamaBackend>(matrix: FloatTensor<B>) -> FloatTensor<B> {
+    primitive(tensor::<B, 2>(matrix).transpose())
 }
 
 #[derive(Debug)]
@@ -29,14 +33,13 @@ impl<B: LlamaBackend> Backward<B, 2> for Linear {
     type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = tensor::<B, 2>(grads.consume::<B>(&ops.node));
+        let grad = grads.consume::<B>(&ops.node);
         let ([x_node, weight_node], (x, weight)) = (ops.parents, ops.state);
         if let (Some(node), Some(x)) = (weight_node, x) {
-            let gradient = grad.clone().transpose().matmul(tensor::<B, 2>(x));
-            grads.register::<B>(node.id, primitive(gradient));
+            grads.register::<B>(node.id, B::product(transpose::<B>(grad.clone()), x));
         }
         if let (Some(node), Some(weight)) = (x_node, weight) {
-            grads.register::<B>(node.id, primitive(grad.matmul(tensor::<B, 2>(weight))));
+            grads.register::<B>(node.id, B::product(grad, weight));
         }
     }
 }

@@ -4,14 +4,14 @@
 //! where it is differentiated with a backward pass of its own, so that what is kept between the two passes
 //! is chosen here and not by autodiff.
 
-mod adamw;
+pub(crate) mod adamw;
 mod attention;
 mod linear;
-mod log_probs;
-mod rms_norm;
-mod rotary;
-mod swiglu;
-mod tiled_attention;
+pub(crate) mod log_probs;
+pub(crate) mod rms_norm;
+pub(crate) mod rotary;
+pub(crate) mod swiglu;
+pub(crate) mod tiled_attention;
 
 use burn::{
     backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
@@ -52,6 +52,11 @@ pub trait LlamaBackend: Backend {
     /// `x Wᵀ`: `x` `[tokens, in]`, `weight` `[out, in]`; differentiable where the backend is.
     fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::forward::<Self>(x, weight)
+    }
+
+    /// `lhs rhs`, both of two dimensions.
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        primitive(tensor::<Self, 2>(lhs).matmul(tensor(rhs)))
     }
 
     /// `sum + lhs rhs`, all of two dimensions.

@@ -1,0 +1,218 @@
+//! Every operation of Flex against its definition made of tensor operations, and the backward passes against
+//! what autodiff makes of the definition.
+
+use std::sync::Arc;
+
+use burn::{
+    backend::{Autodiff, Flex},
+    tensor::{Distribution, Int, Tensor, TensorData, activation::silu},
+};
+use proptest::prelude::*;
+
+use crate::{
+    AttentionLayout, LlamaBackend, Span,
+    ops::{self, AdamWStep, AttentionInputs, primitive, tensor},
+};
+
+type A = Autodiff<Flex>;
+
+fn random<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Default::default())
+}
+
+#[track_caller]
+fn close<const D: usize>(name: &str, got: Tensor<Flex, D>, expected: Tensor<Flex, D>, tolerance: f64) {
+    assert_eq!(got.dims(), expected.dims(), "{name}");
+    let values = got.into_data().iter::<f64>().zip(expected.into_data().iter::<f64>()).collect::<Vec<_>>();
+    for (index, (got, expected)) in values.into_iter().enumerate() {
+        let allowed = tolerance * expected.abs().max(1.0);
+        assert!((got - expected).abs() <= allowed, "{name}[{index}]: {got} against {expected}");
+    }
+}
+
+fn tracked<const D: usize>(values: &Tensor<Flex, D>) -> Tensor<A, D> {
+    Tensor::from_inner(values.clone()).require_grad()
+}
+
+/// A layout of any spans: some look back on the stream, some on nothing; lengths from one token up.
+fn layouts() -> impl Strategy<Value = Arc<AttentionLayout>> {
+    let length = prop_oneof![1usize..4, 1usize..40, 120usize..140, 250usize..400];
+    prop::collection::vec((length, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..5).prop_map(
+        |spans| {
+            let mut end = 0;
+            let spans = spans.into_iter().map(|(length, from, to)| {
+                let bounds = [from, to].map(|index| index.index(end + 1));
+                let prefix = bounds[0].min(bounds[1])..bounds[0].max(bounds[1]);
+                let own = end..end + length;
+                end = own.end;
+                Span { prefix, own }
+            });
+            Arc::new(AttentionLayout::new(spans.collect()))
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn attention_of_any_layout_is_the_definition(
+        layout in layouts(),
+        kv_heads in 1usize..4,
+        group in 1usize..4,
+        half_dim in 1usize..40,
+    ) {
+        let (tokens, dim) = (layout.tokens(), 2 * half_dim);
+        let rows = |heads: usize| primitive(random([tokens, heads, dim]));
+        let [q, k, v, grad] = [kv_heads * group, kv_heads, kv_heads, kv_heads * group].map(rows);
+        let inputs = AttentionInputs::<Flex> { q, k, v, layout, scale: 1.0 / (dim as f64).sqrt() };
+        let (out, lse) = Flex::packed_attention_forward(inputs.clone());
+        let (expected_out, expected_lse) = ops::tiled_attention::forward::<Flex>(inputs.clone());
+        close("out", tensor::<Flex, 3>(out.clone()), tensor(expected_out), 1e-5);
+        close("lse", tensor::<Flex, 2>(lse.clone()), tensor(expected_lse), 1e-5);
+        let got = Flex::packed_attention_backward(inputs.clone(), out.clone(), lse.clone(), grad.clone());
+        let expected = ops::tiled_attention::backward::<Flex>(inputs, out, lse, grad);
+        for ((name, got), expected) in ["dq", "dk", "dv"].into_iter().zip(got).zip(expected) {
+            close(name, tensor::<Flex, 3>(got), tensor(expected), 1e-4);
+        }
+    }
+
+    #[test]
+    fn norms_are_the_definition(rows in 1usize..140, width in 1usize..80) {
+        let (x, weight, grad) = (random([rows, width]), random([width]), random([rows, width]));
+        let eps = 1e-3;
+        let (leaf, scale) = (tracked(&x), tracked(&weight));
+        let mean_square = (leaf.clone() * leaf.clone()).mean_dim(1);
+        let out = leaf.clone() / (mean_square + eps).sqrt() * scale.clone().unsqueeze::<2>();
+        close("out", tensor::<Flex, 2>(Flex::rms_norm(primitive(x.clone()), primitive(weight.clone()), eps)),
+            out.clone().inner(), 1e-5);
+        let gradients = (out * Tensor::from_inner(grad.clone())).backward();
+        let expected = (leaf.grad(&gradients).unwrap(), scale.grad(&gradients).unwrap());
+        let arguments = || (primitive(x.clone()), primitive(weight.clone()), primitive(grad.clone()));
+        for backward in [Flex::rms_norm_backward, ops::rms_norm::backward::<Flex>] {
+            let (x, weight, grad) = arguments();
+            let [by_x, by_weight] = backward(x, weight, eps, grad);
+            close("dx", tensor(by_x), expected.0.clone(), 1e-4);
+            close("dweight", tensor(by_weight), expected.1.clone(), 1e-4);
+        }
+    }
+
+    #[test]
+    fn gates_are_the_definition(rows in 1usize..20, width in 1usize..2000) {
+        let [gate, up, grad] = [(); 3].map(|()| random([rows, width]) * 4.0);
+        let (a, b) = (tracked(&gate), tracked(&up));
+        let out = silu(a.clone()) * b.clone();
+        let got = Flex::swiglu(primitive(gate.clone()), primitive(up.clone()));
+        close("out", tensor::<Flex, 2>(got), out.clone().inner(), 1e-5);
+        let gradients = (out * Tensor::from_inner(grad.clone())).backward();
+        for backward in [Flex::swiglu_backward, ops::swiglu::backward::<Flex>] {
+            let [gate, up, grad] = [&gate, &up, &grad].map(|t| primitive(t.clone()));
+            let [by_gate, by_up] = backward(gate, up, grad);
+            close("dgate", tensor::<Flex, 2>(by_gate), a.grad(&gradients).unwrap(), 1e-4);
+            close("dup", tensor::<Flex, 2>(by_up), b.grad(&gradients).unwrap(), 1e-4);
+        }
+    }
+
+    #[test]
+    fn rotations_are_the_definition_and_turn_back(tokens in 1usize..40, heads in 1usize..5, half in 1usize..40) {
+        let x = random([tokens, heads, 2 * half]);
+        let angles = random([tokens, half]);
+        let [cos, sin] = [angles.clone().cos(), angles.sin()];
+        let arguments = || [primitive(cos.clone()), primitive(sin.clone())];
+        let [c, s] = arguments();
+        let got = Flex::rotary(primitive(x.clone()), c.clone(), s.clone());
+        let expected = ops::rotary::forward::<Flex>(primitive(x.clone()), c, s);
+        close("out", tensor::<Flex, 3>(got.clone()), tensor(expected), 1e-6);
+        let back = Flex::rotary(got, primitive(cos), primitive(sin.neg()));
+        close("turned back", tensor(back), x, 1e-5);
+    }
+
+    #[test]
+    fn log_probs_are_the_definition(rows in 1usize..20, vocab in 1usize..300, seed: u32) {
+        let logits = random([rows, vocab]) * 10.0;
+        let labels: Vec<i32> = (0..rows).map(|row| ((seed as usize + row * 31) % vocab) as i32).collect();
+        let labels = Tensor::<Flex, 1, Int>::from_data(TensorData::new(labels, [rows]), &Default::default());
+        let coefficients = random([rows]);
+        let arguments = || (primitive(logits.clone()), labels.clone().into_primitive());
+        let (l, i) = arguments();
+        let expected = tensor::<Flex, 1>(ops::log_probs::forward::<Flex>(l.clone(), i.clone()));
+        close("log_probs", tensor(Flex::label_log_probs(l, i)), expected.clone(), 1e-5);
+        let (l, i) = arguments();
+        let (got, gradient) = Flex::label_log_probs_and_gradient(l, i, primitive(coefficients.clone()));
+        close("log_probs again", tensor(got), expected, 1e-5);
+        let (l, i) = arguments();
+        let (_, expected) = ops::log_probs::forward_and_gradient::<Flex>(l, i, primitive(coefficients));
+        close("gradient", tensor::<Flex, 2>(gradient), tensor(expected), 1e-5);
+    }
+
+    #[test]
+    fn products_are_added(m in 1usize..40, n in 1usize..40, k in 1usize..40) {
+        let (sum, lhs, rhs) = (random([m, n]), random([k, m]), random([k, n]));
+        let expected = sum.clone() + lhs.clone().transpose().matmul(rhs.clone());
+        let [by_transpose, by_rows] = [lhs.clone().transpose(), lhs.transpose() * 1.0].map(primitive);
+        for lhs in [by_transpose, by_rows] {
+            let got = Flex::add_product(primitive(sum.clone()), lhs.clone(), primitive(rhs.clone()));
+            close("sum", tensor::<Flex, 2>(got), expected.clone(), 1e-5);
+            let got = Flex::product(lhs, primitive(rhs.clone()));
+            close("product", tensor::<Flex, 2>(got) + sum.clone(), expected.clone(), 1e-5);
+        }
+    }
+
+    #[test]
+    fn adamw_is_the_definition(length in 1usize..40_000, decay in 0.0f64..0.1) {
+        let start = random([length]);
+        let (mut ours, mut theirs) = ((start.clone(), None), (start, None));
+        for t in 1..=3 {
+            let (betas, gradient) = ([0.9f64, 0.95], random([length]));
+            let corrections = betas.map(|beta| 1.0 - beta.powi(t));
+            let step = AdamWStep { betas, corrections, eps: 1e-8, rate: 1e-2, decay, scale: 0.3 };
+            let (value, state) = Flex::adamw(ours.0, gradient.clone(), ours.1, step);
+            ours = (value, Some(state));
+            let (value, state) = ops::adamw::step::<Flex>(theirs.0, gradient, theirs.1, step);
+            theirs = (value, Some(state));
+        }
+        close("value", ours.0, theirs.0, 1e-5);
+        let (ours, theirs) = (ours.1.unwrap(), theirs.1.unwrap());
+        close("first", ours.first, theirs.first, 1e-6);
+        close("second", ours.second, theirs.second, 1e-6);
+    }
+}
+
+/// Nobody else's tensor changes where an operation works in place.
+#[test]
+fn what_is_shared_stays_as_it_was() {
+    let (x, other) = (random([3, 4]), random([3, 4]));
+    let before = x.clone().into_data();
+    let weight = random([4]);
+    let [p, o] = [&x, &other].map(|t| primitive(t.clone()));
+    Flex::rms_norm_backward(o.clone(), primitive(weight), 1e-5, p.clone());
+    Flex::swiglu_backward(p.clone(), o.clone(), o.clone());
+    Flex::swiglu_backward(o.clone(), p.clone(), o.clone());
+    Flex::add_product(p.clone(), primitive(random([3, 2])), primitive(random([2, 4])));
+    let labels = Tensor::<Flex, 1, Int>::from_ints([0, 1, 2], &Default::default()).into_primitive();
+    Flex::label_log_probs_and_gradient(p, labels, primitive(random([3])));
+    let half = random([3, 2]);
+    Flex::rotary(primitive(x.clone().reshape([3, 1, 4])), primitive(half.clone()), primitive(half));
+    let step = AdamWStep { betas: [0.9; 2], corrections: [0.1; 2], eps: 0.1, rate: 0.1, decay: 0.1, scale: 1.0 };
+    let flat = x.clone().reshape([12]);
+    Flex::adamw(flat.clone(), flat.clone(), Some(ops::AdamWState { first: flat.clone(), second: flat }), step);
+    assert_eq!(x.into_data(), before);
+}
+
+/// Rows of a longer buffer, and columns, which lie in no order that the kernels read.
+#[test]
+fn views_are_read_as_what_they_show() {
+    let (wide, weight) = (random([6, 8]), random([5]));
+    let view = wide.clone().slice([1..5, 2..7]);
+    let copy = Tensor::<Flex, 2>::from_data(view.to_data(), &Default::default());
+    let norm = |x: &Tensor<Flex, 2>| {
+        tensor::<Flex, 2>(Flex::rms_norm(primitive(x.clone()), primitive(weight.clone()), 1e-5)).into_data()
+    };
+    assert_eq!(norm(&view), norm(&copy));
+    let gate = |x: &Tensor<Flex, 2>| {
+        tensor::<Flex, 2>(Flex::swiglu(primitive(x.clone()), primitive(x.clone()))).into_data()
+    };
+    assert_eq!(gate(&view.clone().transpose()), gate(&(copy.transpose() * 1.0)));
+    let head = wide.slice([0..2]);
+    assert_eq!(gate(&head), gate(&Tensor::from_data(head.to_data(), &Default::default())));
+}
