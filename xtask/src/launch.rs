@@ -5,18 +5,29 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use crate::torch;
+
 /// Runs `asft [COMMAND] ARGUMENTS` through cargo, optimized, in the current directory.
 pub fn asft(command: Option<&str>, arguments: &[String]) -> Result<ExitCode, String> {
+    let mut cargo = build("run", arguments)?;
+    cargo.arg("--").args(command).args(arguments);
+    replace(cargo)
+}
+
+/// A cargo command, `run` or `build`, over an optimized `asft` with the backend that `arguments` ask for.
+pub fn build(command: &str, arguments: &[String]) -> Result<Command, String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/asft-cli/Cargo.toml");
     let text =
         std::fs::read_to_string(&manifest).map_err(|error| format!("{}: {error}", manifest.display()))?;
     let mut cargo = Command::new(cargo());
-    cargo.args(["run", "--release", "--package", "asft-cli"]);
+    cargo.args([command, "--release", "--package", "asft-cli"]);
     if let Some(feature) = feature(arguments, &features(&text))? {
+        if feature == "tch" {
+            torch::prepare(&mut cargo)?;
+        }
         cargo.args(["--features", &feature]);
     }
-    cargo.arg("--").args(command).args(arguments);
-    replace(cargo)
+    Ok(cargo)
 }
 
 /// The cargo that started this program.
@@ -26,14 +37,17 @@ pub fn cargo() -> String {
 
 /// Becomes `command`: an interrupt then reaches it alone, and it can finish what it has to.
 #[cfg(unix)]
-fn replace(mut command: Command) -> Result<ExitCode, String> {
+pub fn replace(mut command: Command) -> Result<ExitCode, String> {
     use std::os::unix::process::CommandExt;
-    Err(format!("cargo cannot be started: {}", command.exec()))
+    let error = command.exec();
+    Err(format!("{} cannot be started: {error}", command.get_program().display()))
 }
 
 #[cfg(not(unix))]
-fn replace(mut command: Command) -> Result<ExitCode, String> {
-    let status = command.status().map_err(|error| format!("cargo cannot be started: {error}"))?;
+pub fn replace(mut command: Command) -> Result<ExitCode, String> {
+    let started = command.status();
+    let status =
+        started.map_err(|error| format!("{} cannot be started: {error}", command.get_program().display()))?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 

@@ -3,6 +3,8 @@
 mod ci;
 mod invariants;
 mod launch;
+mod peer;
+mod torch;
 
 use std::process::ExitCode;
 
@@ -11,6 +13,7 @@ cargo xtask COMMAND
 
   train [--backend B] [ARGS]   asft train, optimized; without --config the embedded quickstart
   bench [--backend B] ARGS     asft bench
+  bench peer ARGS              asft and TRL in turn on the same pairs; `bench peer --help` lists ARGS
   fetch NAME                   asft fetch
   run [--backend B] ARGS       any command of asft; `cargo xtask run --help` lists them
   ci                           everything that CI checks, cheapest first
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let done = match command.as_str() {
+        "bench" if rest.first().is_some_and(|what| what == "peer") => peer::run(&rest[1..]),
         "train" | "bench" | "fetch" => launch::asft(Some(command), rest),
         "run" => launch::asft(None, rest),
         "ci" if rest.is_empty() => ci::run(),

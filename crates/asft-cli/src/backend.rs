@@ -1,7 +1,6 @@
 //! From `--backend` to a concrete backend: the only place that names one.
 
 use asft_model::TrainBackend;
-use burn::backend::Autodiff;
 use clap::ValueEnum;
 
 use crate::failure::Failure;
@@ -9,10 +8,12 @@ use crate::failure::Failure;
 /// Where tensors are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
-    /// The best one that is compiled in.
+    /// flex, or the one that is compiled in where flex is not.
     Auto,
-    /// Pure Rust on the CPU.
+    /// Pure Rust on the CPU, in f32.
     Flex,
+    /// LibTorch, in f32 or bf16: on the first CUDA device, or the CPU where there is none.
+    Tch,
 }
 
 /// Work that is generic over the backend; a closure cannot be.
@@ -26,11 +27,39 @@ pub trait Work {
 /// Runs `work` on a backend.
 pub fn dispatch<W: Work>(backend: Backend, work: W) -> Result<W::Output, Failure> {
     match backend {
-        #[cfg(feature = "flex")]
-        Backend::Auto | Backend::Flex => work.run::<Autodiff<burn::backend::Flex>>(&Default::default()),
-        #[cfg(not(feature = "flex"))]
-        Backend::Auto | Backend::Flex => Err(Failure::input(
-            "backend flex is not compiled in\nhint: cargo build --release -p asft-cli --features flex",
-        )),
+        Backend::Auto if cfg!(all(feature = "tch", not(feature = "flex"))) => on_tch(work),
+        Backend::Auto | Backend::Flex => on_flex(work),
+        Backend::Tch => on_tch(work),
     }
+}
+
+#[cfg(feature = "flex")]
+fn on_flex<W: Work>(work: W) -> Result<W::Output, Failure> {
+    work.run::<burn::backend::Autodiff<burn::backend::Flex>>(&Default::default())
+}
+
+#[cfg(not(feature = "flex"))]
+fn on_flex<W: Work>(_: W) -> Result<W::Output, Failure> {
+    Err(Failure::input(
+        "backend flex is not compiled in\nhint: cargo build --release -p asft-cli --features flex",
+    ))
+}
+
+#[cfg(feature = "tch")]
+fn on_tch<W: Work>(work: W) -> Result<W::Output, Failure> {
+    use burn::backend::{Autodiff, LibTorch, libtorch::LibTorchDevice};
+
+    crate::allocator::keep_pages();
+    let device = match tch::Cuda::is_available() {
+        true => LibTorchDevice::Cuda(0),
+        false => LibTorchDevice::Cpu,
+    };
+    work.run::<Autodiff<LibTorch>>(&device)
+}
+
+#[cfg(not(feature = "tch"))]
+fn on_tch<W: Work>(_: W) -> Result<W::Output, Failure> {
+    Err(Failure::input(
+        "backend tch is not compiled in\nhint: cargo xtask run --backend tch COMMAND finds LibTorch and builds with it",
+    ))
 }

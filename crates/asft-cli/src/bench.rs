@@ -67,7 +67,7 @@ impl Work for Benchmark {
         let job = self.job;
         let work = Arithmetic::of(&job);
         let (pairs, total_steps) = (job.train.pairs.len(), job.total_steps);
-        let (segments, plan) = (job.segments, job.memory.peak());
+        let (plan, expected) = (job.memory, job.memory.peak());
         let mut trainer = Trainer::<A>::new(job, None, device)?;
         let started = Instant::now();
         let (mut losses, mut seconds) = (vec![], vec![]);
@@ -87,8 +87,9 @@ impl Work for Benchmark {
             "pairs_per_second": pairs as f64 / whole,
             "tokens_per_second": work.tokens as f64 / whole,
             "peak_memory_bytes": peak,
-            "expected_memory_bytes": plan,
-            "segments": segments,
+            "expected_memory_bytes": expected,
+            "segments": plan.segments,
+            "micro_batch_tokens": plan.micro_batch_tokens,
             "pairs": pairs,
             "tokens": work.tokens,
             "scored_tokens": work.scored_tokens,

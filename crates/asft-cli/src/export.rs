@@ -51,8 +51,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         tempfile::Builder::new().prefix(".export-").tempdir_in(output::parent(target)).map_err(failed)?;
     let whole = temporary.path().join("model");
     std::fs::create_dir(&whole).map_err(failed)?;
-    // Weights are read and written on the CPU whatever the machine has.
-    backend::dispatch(Backend::Flex, Exporting { checkpoint, tokenizer: &tokenizer, directory: &whole })?;
+    // Nothing is computed, so any backend does.
+    backend::dispatch(Backend::Auto, Exporting { checkpoint, tokenizer: &tokenizer, directory: &whole })?;
     if target.exists() {
         std::fs::remove_dir(target).map_err(failed)?;
     }
@@ -71,8 +71,13 @@ impl Work for Exporting<'_> {
 
     fn run<A: TrainBackend>(mut self, device: &A::Device) -> Result<(), Failure> {
         let config = self.checkpoint.config().clone();
-        let model =
-            Llama::<<A as AutodiffBackend>::InnerBackend>::load(&config, self.checkpoint.weights(), device)?;
+        let weight_type = self.checkpoint.weight_type()?;
+        let model = Llama::<<A as AutodiffBackend>::InnerBackend>::load_as(
+            weight_type,
+            &config,
+            self.checkpoint.weights(),
+            device,
+        )?;
         Ok(write_model(self.directory, &config, &model, self.tokenizer.files())?)
     }
 }

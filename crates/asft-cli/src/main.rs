@@ -1,5 +1,7 @@
 //! The `asft` command.
 
+#[cfg(feature = "tch")]
+mod allocator;
 mod backend;
 mod bench;
 mod export;

@@ -6,7 +6,7 @@ use asft_core::{Objective, PairScores};
 use asft_data::{
     Dataset, Tokenizer, read::Source, schema::Format, template::TemplateChoice, truncation::Truncation,
 };
-use asft_model::{Llama, TrainBackend, checkpoint::Checkpoint};
+use asft_model::{Llama, TrainBackend, WeightType, checkpoint::Checkpoint};
 use asft_train::{
     config::DataSettings,
     evaluate::{ScoredPair, score_pairs},
@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Most tokens of one forward pass.
     #[arg(long, default_value_t = 8192)]
     micro_batch_tokens: usize,
+    /// Type of the weights: f32 or bf16.
+    #[arg(long, default_value = "f32")]
+    dtype: String,
     /// Where to compute.
     #[arg(long, value_enum, default_value = "auto")]
     backend: Backend,
@@ -98,14 +101,20 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.micro_batch_tokens == 0 {
         return Err(Failure::input("--micro-batch-tokens must be at least 1"));
     }
+    let weight_type: WeightType = parse("--dtype", &arguments.dtype)?;
     let (checkpoint, tokenizer) = open_checkpoint(&arguments.model)?;
     warn_beyond_positions(arguments.data.max_length, checkpoint.config());
     let dataset = arguments.data.load(&tokenizer)?;
     output::check_writable(&arguments.output, &[arguments.data.data.clone().into()])?;
     note!("data: {}", dataset.report.to_string().trim_end());
     let prompts = objective.as_ref().is_some_and(Objective::needs_prompt_scores);
-    let scoring =
-        Scoring { checkpoint, dataset: &dataset, prompts, micro_batch_tokens: arguments.micro_batch_tokens };
+    let scoring = Scoring {
+        checkpoint,
+        weight_type,
+        dataset: &dataset,
+        prompts,
+        micro_batch_tokens: arguments.micro_batch_tokens,
+    };
     let scored = backend::dispatch(arguments.backend, scoring)?;
     let mut lines = String::new();
     for (pair, scored) in dataset.pairs.iter().zip(&scored) {
@@ -136,6 +145,7 @@ pub fn by_name(name: &str) -> Result<Objective, Failure> {
 
 struct Scoring<'a> {
     checkpoint: Checkpoint,
+    weight_type: WeightType,
     dataset: &'a Dataset,
     prompts: bool,
     micro_batch_tokens: usize,
@@ -146,8 +156,18 @@ impl Work for Scoring<'_> {
 
     fn run<A: TrainBackend>(mut self, device: &A::Device) -> Result<Vec<ScoredPair>, Failure> {
         let config = self.checkpoint.config().clone();
-        let model =
-            Llama::<<A as AutodiffBackend>::InnerBackend>::load(&config, self.checkpoint.weights(), device)?;
+        if !A::trains_in(self.weight_type, device) {
+            return Err(Failure::input(format!(
+                "--dtype {}: this backend does not compute in it\nhint: --backend tch does, or leave --dtype out",
+                self.weight_type.name()
+            )));
+        }
+        let model = Llama::<<A as AutodiffBackend>::InnerBackend>::load_as(
+            self.weight_type,
+            &config,
+            self.checkpoint.weights(),
+            device,
+        )?;
         let total = self.dataset.pairs.len();
         let scored = score_pairs(
             &model,

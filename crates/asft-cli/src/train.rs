@@ -140,13 +140,14 @@ fn interruptible() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
-    let MemoryPlan { weights, gradients, optimizer, activations, head } = job.memory;
+    let MemoryPlan { weights, gradients, optimizer, activations, head, process, .. } = job.memory;
     let parts = [
         ("weights", weights),
         ("gradients", gradients),
         ("optimizer", optimizer),
         ("activations", activations),
         ("head", head),
+        ("process", process),
         ("peak", job.memory.peak()),
     ];
     if as_json {
@@ -158,18 +159,20 @@ fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
             "held_out_pairs": job.eval.as_ref().map_or(0, |eval| eval.pairs.len()),
             "steps": job.total_steps,
             "segments": job.segments,
+            "micro_batch_tokens": job.micro_batch_tokens,
             "memory": bytes,
             "data": job.train.report,
         });
         return output::print(&format!("{plan:#}\n"));
     }
     let mut text = format!(
-        "model: {} parameters\ntraining pairs: {}\nsteps: {}\nsegments: {} of {} layers\n",
+        "model: {} parameters\ntraining pairs: {}\nsteps: {}\nsegments: {} of {} layers\ntokens of a micro-batch: at most {}\n",
         job.model_config.parameters(),
         job.train.pairs.len(),
         job.total_steps,
         job.segments,
-        job.model_config.num_hidden_layers
+        job.model_config.num_hidden_layers,
+        job.micro_batch_tokens
     );
     for (name, bytes) in parts {
         text += &format!("memory, {name:<12} {:>9.3} GB\n", bytes as f64 / 1e9);

@@ -1,5 +1,7 @@
 //! Token ids of a pair: the prompt once, and what each answer adds to it.
 
+pub(crate) mod words;
+
 use crate::{
     Message, Origin, PreferenceRow, Tokenizer,
     template::{ResolvedTemplate, TemplateError},

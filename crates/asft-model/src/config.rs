@@ -6,7 +6,7 @@ use asft_data::gguf::GgufFile;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::ModelError;
+use crate::{ModelError, WeightType};
 
 /// Shape and constants of a Llama-architecture model.
 #[derive(Clone, Debug, PartialEq)]
@@ -294,8 +294,9 @@ impl LlamaConfig {
         Ok(self)
     }
 
-    /// `config.json` of this model, in the spelling that transformers of every version since 4.43 reads.
-    pub fn to_json(&self) -> Value {
+    /// `config.json` of this model with weights of a type, in the spelling that transformers of every version since
+    /// 4.43 reads.
+    pub fn to_json(&self, weight_type: WeightType) -> Value {
         let scaling = match &self.rope_scaling {
             RopeScaling::None => Value::Null,
             RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
@@ -338,7 +339,7 @@ impl LlamaConfig {
             "mlp_bias": false,
             "bos_token_id": self.bos_token_id,
             "eos_token_id": eos,
-            "torch_dtype": "float32",
+            "torch_dtype": weight_type.torch_name(),
         })
     }
 

@@ -43,7 +43,7 @@ fn log_probs_by<B: LlamaBackend>(
 pub struct HeadGradients<B: LlamaBackend> {
     /// Log-prob of each row's label, as [`log_probs`] gives them.
     pub log_probs: Vec<f32>,
-    /// Gradient by `hidden`, `[rows, hidden]`, f32.
+    /// Gradient by `hidden`, `[rows, hidden]`, in its type.
     pub hidden: Tensor<B, 2>,
     /// Gradient by `weight`, `[vocab, hidden]`, f32.
     pub weight: Tensor<B, 2>,
@@ -83,15 +83,13 @@ fn backward_by<B: LlamaBackend>(
         let labels = chunk.labels.clone().into_primitive();
         let (picked, grad) = B::label_log_probs_and_gradient(logits, labels, primitive(coefficients));
         log_probs.extend(tensor::<B, 1>(picked).into_data().iter::<f32>());
-        let head = primitive(weight.clone().cast(DType::F32));
-        hidden_grads.push(tensor(B::product(grad.clone(), head)));
+        hidden_grads.push(tensor(B::product(grad.clone(), primitive(weight.clone()))));
         let grad = tensor::<B, 2>(grad);
-        let operands = [weight_grad, grad.transpose(), chunk.hidden.cast(DType::F32)].map(primitive);
-        let [sum, lhs, rhs] = operands;
+        let [sum, lhs, rhs] = [weight_grad, grad.transpose(), chunk.hidden].map(primitive);
         weight_grad = tensor(B::add_product(sum, lhs, rhs));
     }
     let hidden = match hidden_grads.is_empty() {
-        true => hidden.zeros_like().cast(DType::F32),
+        true => hidden.zeros_like(),
         false => Tensor::cat(hidden_grads, 0),
     };
     HeadGradients { log_probs, hidden, weight: weight_grad }
@@ -127,8 +125,7 @@ impl<B: LlamaBackend> Chunk<B> {
     }
 
     fn logits(&self, weight: &Tensor<B, 2>) -> Tensor<B, 2> {
-        let logits = B::project(primitive(self.hidden.clone()), primitive(weight.clone()));
-        tensor::<B, 2>(logits).cast(DType::F32)
+        tensor(B::project(primitive(self.hidden.clone()), primitive(weight.clone())))
     }
 }
 

@@ -24,6 +24,9 @@ pub mod ops;
 pub mod parameters;
 mod rope;
 mod stream;
+#[cfg(feature = "tch")]
+mod torch;
+mod weight_type;
 
 pub use attention::{AttentionLayout, Span};
 pub use block::Block;
@@ -34,3 +37,4 @@ pub use llama::{Decoder, Embedding, Llama};
 pub use norm::RmsNorm;
 pub use ops::{LlamaBackend, TrainBackend};
 pub use stream::Stream;
+pub use weight_type::WeightType;

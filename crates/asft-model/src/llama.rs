@@ -2,12 +2,12 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Int, Tensor, TensorData, backend::Backend},
+    tensor::{DType, Int, Tensor, TensorData, backend::Backend},
 };
 
 use crate::{
-    Block, Linear, LlamaBackend, LlamaConfig, ModelError, RmsNorm, Stream, attention::SelfAttention,
-    checkpoint::WeightSource, mlp::Mlp,
+    Block, Linear, LlamaBackend, LlamaConfig, ModelError, RmsNorm, Stream, WeightType,
+    attention::SelfAttention, checkpoint::WeightSource, mlp::Mlp,
 };
 
 /// A Llama language model.
@@ -38,8 +38,18 @@ pub struct Embedding<B: Backend> {
 }
 
 impl<B: LlamaBackend> Llama<B> {
-    /// Builds the model of `config`, asking `weights` for one tensor after the other.
+    /// Builds the model of `config` in f32, asking `weights` for one tensor after the other.
     pub fn load(
+        config: &LlamaConfig,
+        weights: &mut dyn WeightSource,
+        device: &B::Device,
+    ) -> Result<Self, ModelError> {
+        Self::load_as(WeightType::F32, config, weights, device)
+    }
+
+    /// [`Self::load`] with weights of a type of choice, rounded to the nearest where they do not fit.
+    pub fn load_as(
+        weight_type: WeightType,
         config: &LlamaConfig,
         weights: &mut dyn WeightSource,
         device: &B::Device,
@@ -47,7 +57,7 @@ impl<B: LlamaBackend> Llama<B> {
         let hidden = config.hidden_size;
         let q = config.num_attention_heads * config.head_dim;
         let kv = config.num_key_value_heads * config.head_dim;
-        let mut load = Loader { weights, device, eps: config.rms_norm_eps };
+        let mut load = Loader { weights, weight_type, device, eps: config.rms_norm_eps };
         let embed_tokens =
             Embedding { weight: load.param("model.embed_tokens.weight", [config.vocab_size, hidden])? };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
@@ -135,6 +145,7 @@ pub(crate) fn index_tensor<B: Backend>(
 
 struct Loader<'a, B: Backend> {
     weights: &'a mut dyn WeightSource,
+    weight_type: WeightType,
     device: &'a B::Device,
     eps: f64,
 }
@@ -146,7 +157,8 @@ impl<B: LlamaBackend> Loader<'_, B> {
         shape: [usize; D],
     ) -> Result<Param<Tensor<B, D>>, ModelError> {
         let values = self.weights.weight(name, &shape)?;
-        Ok(Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device)))
+        let options = (self.device, DType::from(self.weight_type.dtype()));
+        Ok(Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), options)))
     }
 
     fn linear(&mut self, name: &str, shape: [usize; 2]) -> Result<Linear<B>, ModelError> {

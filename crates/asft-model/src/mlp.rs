@@ -23,6 +23,13 @@ impl<B: LlamaBackend> Mlp<B> {
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let gate = self.gate_proj.forward(x.clone());
         let up = self.up_proj.forward(x);
-        self.down_proj.forward(tensor(B::swiglu(primitive(gate), primitive(up))))
+        let down = self.down_proj.weight.val();
+        assert_eq!(
+            gate.dims(),
+            [gate.dims()[0], down.dims()[1]],
+            "gate against a weight of {:?}",
+            down.dims()
+        );
+        tensor(B::swiglu_project(primitive(gate), primitive(up), primitive(down)))
     }
 }

@@ -7,7 +7,7 @@ use asft_data::PairBatch;
 use asft_model::{Block, Llama, LlamaBackend, LlamaConfig, Stream, TrainBackend, head, parameters};
 use burn::{
     module::AutodiffModule,
-    tensor::{IndexingUpdateOp, Tensor, backend::AutodiffBackend},
+    tensor::{DType, IndexingUpdateOp, Tensor, backend::AutodiffBackend},
 };
 
 use crate::{
@@ -95,9 +95,10 @@ pub fn accumulate<A: TrainBackend>(
 
     let embedding = frozen.model.embed_tokens.weight.val();
     let (shape, length) = (embedding.dims(), embedding.shape().num_elements());
-    let sum =
-        gradients.take(EMBEDDING).map_or_else(|| Tensor::zeros(shape, device), |sum| sum.reshape(shape));
-    let sum = sum.select_assign(0, ids, dx, IndexingUpdateOp::Add);
+    let sum = gradients
+        .take(EMBEDDING)
+        .map_or_else(|| Tensor::zeros(shape, (device, DType::F32)), |sum| sum.reshape(shape));
+    let sum = sum.select_assign(0, ids, dx.cast(DType::F32), IndexingUpdateOp::Add);
     gradients.set(EMBEDDING, sum.reshape([length]));
     Ok(passed.losses)
 }

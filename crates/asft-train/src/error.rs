@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use asft_core::ObjectiveError;
 use asft_data::{DataError, Origin};
-use asft_model::ModelError;
+use asft_model::{ModelError, WeightType};
 
 use crate::config::ConfigError;
 
@@ -20,6 +20,9 @@ pub enum TrainError {
     /// The model cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The backend does not train in the type that was asked for.
+    #[error("model.dtype: this backend does not train in {}\nhint: --backend tch does; on any other leave model.dtype at \"f32\"", .0.name())]
+    WeightType(WeightType),
     /// The run directory cannot be used.
     #[error("{}: {what}", path.display())]
     RunDirectory {

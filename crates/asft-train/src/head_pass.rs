@@ -98,10 +98,7 @@ impl<'a> HeadPass<'a> {
 }
 
 /// Indices of rows on the device.
-pub fn row_index<B: Backend>(
-    rows: &[u32],
-    device: &B::Device,
-) -> Tensor<B, 1, Int> {
+pub fn row_index<B: Backend>(rows: &[u32], device: &B::Device) -> Tensor<B, 1, Int> {
     let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
     let length = rows.len();
     Tensor::from_data(TensorData::new(rows, [length]), device)

@@ -10,16 +10,16 @@ use asft_data::{
     template::{RenderOptions, parse_date, today},
 };
 use asft_model::{
-    Llama, LlamaBackend, LlamaConfig,
+    Llama, LlamaBackend, LlamaConfig, WeightType,
     checkpoint::{Checkpoint, RandomWeights},
 };
 use sha2::{Digest, Sha256};
 
 use crate::{
     checkpoint::{hex, verify_if_of_a_run},
-    config::{DataSettings, RunConfig, Segments, TrainSettings},
+    config::{Count, DataSettings, RunConfig},
     error::TrainError,
-    memory::{MemoryPlan, budget_bytes},
+    memory::{MemoryPlan, StepLoad, budget_bytes},
     quickstart,
     schedule::Schedule,
 };
@@ -42,11 +42,14 @@ pub struct Job {
     pub schedule: Schedule,
     /// Groups of blocks; all but the last are recomputed in the backward pass.
     pub segments: usize,
+    /// Most tokens of a micro-batch that holds more than one pair.
+    pub micro_batch_tokens: usize,
     /// Digest of all pairs' token ids.
     pub data_digest: String,
     /// Expected memory by part.
     pub memory: MemoryPlan,
-    weights: Weights,
+    /// Gone once they are read, since a mapped file counts as the process's memory.
+    weights: Option<Weights>,
 }
 
 enum Weights {
@@ -81,28 +84,30 @@ impl Job {
             0 => config.train.epochs * per_epoch,
             steps => steps,
         };
-        let tokens = longest_micro_batch(&train.pairs, &config.train);
         let budget = budget_bytes(config.train.memory_budget);
-        let segments = match config.train.segments {
-            Segments::Count(count) => count.min(model_config.num_hidden_layers),
-            Segments::Auto => match budget {
-                Some(budget) => MemoryPlan::segments(&model_config, tokens, budget),
-                None => model_config.num_hidden_layers,
-            },
-        };
-        let memory = MemoryPlan::new(&model_config, tokens, segments);
-        if let Some(budget) = budget.filter(|&budget| memory.peak() > budget) {
+        let train_lengths: Vec<usize> = train.pairs.iter().map(EncodedPair::tokens).collect();
+        let load = StepLoad::new(&train_lengths, config.train.pairs_per_step);
+        let fixed = (config.train.segments.exactly(), config.train.micro_batch_tokens.exactly());
+        let plan = MemoryPlan::fit(&model_config, config.model.dtype, load, fixed, budget);
+        if let Some(budget) = budget.filter(|&budget| plan.peak() > budget) {
             tracing::warn!(
                 "the run is expected to take {:.2} GB, more than the {:.2} GB of train.memory_budget; \
-                 lower train.micro_batch_tokens or data.max_length",
-                memory.peak() as f64 / 1e9,
-                budget as f64 / 1e9
+                 lower data.max_length{}",
+                plan.peak() as f64 / 1e9,
+                budget as f64 / 1e9,
+                if fixed == (None, None) {
+                    ""
+                } else {
+                    ", or leave train.segments and train.micro_batch_tokens to \"auto\""
+                }
             );
         }
-        config.train.segments = Segments::Count(segments);
+        let MemoryPlan { segments, micro_batch_tokens, .. } = plan;
+        config.train.segments = Count::Exactly(segments);
+        config.train.micro_batch_tokens = Count::Exactly(micro_batch_tokens);
         Ok(Self {
             schedule: Schedule::new(&config.schedule, config.optimizer.learning_rate, total_steps),
-            memory,
+            memory: plan,
             data_digest: digest(train.pairs.iter().chain(eval.iter().flat_map(|eval| &eval.pairs))),
             config,
             model_config,
@@ -111,17 +116,31 @@ impl Job {
             eval,
             total_steps,
             segments,
-            weights,
+            micro_batch_tokens,
+            weights: Some(weights),
         })
     }
 
-    /// Reads the weights onto a device.
+    /// Type of the weights, which the backend must be able to train in.
+    pub fn weight_type<B: LlamaBackend>(&self, device: &B::Device) -> Result<WeightType, TrainError> {
+        let weight_type = self.config.model.dtype;
+        match B::trains_in(weight_type, device) {
+            true => Ok(weight_type),
+            false => Err(TrainError::WeightType(weight_type)),
+        }
+    }
+
+    /// Reads the weights onto a device, once.
     pub fn load_model<B: LlamaBackend>(&mut self, device: &B::Device) -> Result<Llama<B>, TrainError> {
+        let weight_type = self.weight_type::<B>(device)?;
         let config = &self.model_config;
-        Ok(match &mut self.weights {
-            Weights::Checkpoint(checkpoint) => Llama::load(config, checkpoint.weights(), device)?,
+        Ok(match self.weights.take().expect("weights are read once") {
+            Weights::Checkpoint(mut checkpoint) => {
+                Llama::load_as(weight_type, config, checkpoint.weights(), device)?
+            }
             Weights::Random { seed } => {
-                Llama::load(config, &mut RandomWeights::new(*seed, config.initializer_range), device)?
+                let mut weights = RandomWeights::new(seed, config.initializer_range);
+                Llama::load_as(weight_type, config, &mut weights, device)?
             }
         })
     }
@@ -155,15 +174,6 @@ pub fn warn_beyond_positions(max_length: usize, config: &LlamaConfig) {
             "pairs may have up to {max_length} tokens, beyond the {positions} positions that the model was made for"
         );
     }
-}
-
-/// Most tokens that any micro-batch can hold: those of a step's worth of the longest pairs, if they fit.
-fn longest_micro_batch(pairs: &[EncodedPair], train: &TrainSettings) -> usize {
-    let mut lengths: Vec<usize> = pairs.iter().map(EncodedPair::tokens).collect();
-    lengths.sort_unstable_by(|a, b| b.cmp(a));
-    let step: usize = lengths.iter().take(train.pairs_per_step).sum();
-    let longest = lengths.first().copied().unwrap_or(0);
-    step.min(train.micro_batch_tokens).max(longest)
 }
 
 fn load_data(config: &RunConfig, tokenizer: &Tokenizer) -> Result<(Dataset, Option<Dataset>), TrainError> {

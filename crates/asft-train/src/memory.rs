@@ -1,58 +1,179 @@
 //! Memory: what a run is expected to need, and what the process has used.
 
-use asft_model::{LlamaConfig, head};
+use asft_model::{LlamaConfig, WeightType, head};
 
 use crate::config::MemoryBudget;
 
-/// Expected bytes of a training run by part.
+/// Expected bytes of a training run by part, at the moment when they are most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
+    /// Groups of blocks; all but the last are recomputed in the backward pass.
+    pub segments: usize,
+    /// Most tokens of a micro-batch that holds more than one pair.
+    pub micro_batch_tokens: usize,
     /// Weights.
     pub weights: u64,
-    /// Summed gradients.
+    /// Summed gradients, and those of a segment before they are added.
     pub gradients: u64,
     /// Both moments.
     pub optimizer: u64,
-    /// Segment inputs and the insides of one segment, for a full micro-batch.
+    /// Segment inputs and the insides of one segment, for the fullest micro-batch.
     pub activations: u64,
-    /// Logits of a chunk and what is computed from them.
+    /// Logits of a chunk, in f32 and in the weights' type, and the scored rows' hidden states with their gradients.
     pub head: u64,
+    /// The program itself: code, tokenizer, pairs.
+    pub process: u64,
 }
 
-const F32: u64 = 4;
+/// Lengths of the pairs that an optimizer step may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepLoad {
+    /// Tokens of the longest pair, which is never split.
+    pub longest_pair: usize,
+    /// Tokens of the longest pairs that may meet in a step.
+    pub longest_step: usize,
+    /// Pairs of a step.
+    pub pairs: usize,
+}
 
-impl MemoryPlan {
-    /// The plan for micro-batches of `tokens` and a number of segments.
-    pub fn new(config: &LlamaConfig, tokens: usize, segments: usize) -> Self {
-        let (parameters, tokens) = (config.parameters() as u64, tokens as u64);
-        let layers = config.num_hidden_layers as u64;
-        let hidden = config.hidden_size as u64;
-        let heads = (config.head_dim * (config.num_attention_heads + 2 * config.num_key_value_heads)) as u64;
-        // Tensors of each width that autodiff keeps for one token of one block: norms and residuals, rotary halves
-        // and attention's operands, the feed-forward layer's gate, up and product. The counts are those of a
-        // measurement (docs/log.md, 2026-11-23).
-        let block = 8 * hidden + 4 * heads + 3 * config.intermediate_size as u64;
-        let blocks = layers.div_ceil(segments as u64);
-        let chunk = tokens.min(head::chunk_rows(config.vocab_size) as u64) * config.vocab_size as u64;
+impl StepLoad {
+    /// The load of steps of `pairs` out of pairs of these lengths.
+    pub fn new(lengths: &[usize], pairs: usize) -> Self {
+        let mut lengths = lengths.to_vec();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
         Self {
-            weights: F32 * parameters,
-            gradients: F32 * parameters,
-            optimizer: 2 * F32 * parameters,
-            activations: F32 * tokens * (segments as u64 * hidden + blocks * block),
-            head: 4 * F32 * chunk,
+            longest_pair: lengths.first().copied().unwrap_or(0),
+            longest_step: lengths.iter().take(pairs).sum(),
+            pairs: pairs.min(lengths.len()),
         }
     }
 
-    /// Expected peak: everything at once.
-    pub fn peak(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer + self.activations + self.head
+    /// Tokens of the fullest micro-batch bounded by `micro_batch_tokens`.
+    fn fullest(&self, micro_batch_tokens: usize) -> usize {
+        micro_batch_tokens.min(self.longest_step).max(self.longest_pair)
+    }
+}
+
+const F32: u64 = 4;
+/// Most tokens of a micro-batch that is chosen: products gain nothing beyond.
+const MOST_TOKENS: usize = 8192;
+/// What adding a micro-batch's gradients to the sums costs, in tokens of a forward and backward pass: about
+/// 24 bytes moved against 6 FLOP a token for each parameter, at 60 FLOP a byte.
+const MICRO_BATCH_COST: f64 = 200.0;
+/// Measured before the weights are loaded (docs/log.md, 2026-11-23).
+const PROCESS: u64 = 60_000_000;
+
+impl MemoryPlan {
+    /// The plan for given settings.
+    pub fn new(
+        config: &LlamaConfig,
+        dtype: WeightType,
+        load: StepLoad,
+        segments: usize,
+        micro_batch_tokens: usize,
+    ) -> Self {
+        let weight = dtype.bytes() as u64;
+        let parameters = config.parameters() as u64;
+        let tokens = load.fullest(micro_batch_tokens) as u64;
+        let hidden = config.hidden_size as u64;
+        let vocabulary = config.vocab_size as u64;
+        let blocks = (config.num_hidden_layers as u64).div_ceil(segments as u64);
+        let block_parameters = (parameters - vocabulary * hidden) / config.num_hidden_layers as u64;
+        let several = load.fullest(micro_batch_tokens) < load.longest_step;
+        let plan = Self {
+            segments,
+            micro_batch_tokens,
+            weights: weight * parameters,
+            gradients: F32 * parameters,
+            optimizer: 2 * F32 * parameters,
+            activations: weight * tokens * (segments as u64 * hidden + blocks * block_floats(config)),
+            head: 0,
+            process: PROCESS,
+        };
+        // When the head works, everything that the backward pass needs is there, but not its gradients: of them
+        // only the sums of earlier micro-batches, and the head's own.
+        let chunk = tokens.min(head::chunk_rows(config.vocab_size) as u64) * vocabulary;
+        let at_the_head = Self {
+            gradients: if several { F32 * parameters } else { F32 * vocabulary * hidden },
+            head: F32 * (chunk + 4 * tokens * hidden) + if weight == F32 { 0 } else { weight * chunk },
+            ..plan
+        };
+        // When the first segment goes back, all later gradients are summed up; one more block's worth of tensors
+        // is at work.
+        let summed = parameters - blocks * block_parameters;
+        let at_the_first_segment = Self {
+            gradients: F32 * if several { parameters } else { summed },
+            activations: weight * tokens * (hidden + (blocks + 1) * block_floats(config)),
+            ..plan
+        };
+        // Then its insides are gone, and its gradients wait to be added.
+        let after_a_segment = Self {
+            gradients: F32 * parameters + weight * blocks * block_parameters,
+            activations: weight * tokens * (hidden + block_floats(config)),
+            ..plan
+        };
+        let phases = match segments {
+            1 => vec![at_the_head, after_a_segment],
+            _ => vec![at_the_head, at_the_first_segment, after_a_segment],
+        };
+        phases.into_iter().max_by_key(Self::peak).expect("a step has phases")
     }
 
-    /// The fewest segments that fit into `budget`, all of them if none does.
-    pub fn segments(config: &LlamaConfig, tokens: usize, budget: u64) -> usize {
-        let layers = config.num_hidden_layers;
-        (1..layers).find(|&segments| Self::new(config, tokens, segments).peak() <= budget).unwrap_or(layers)
+    /// Expected peak: all parts.
+    pub fn peak(&self) -> u64 {
+        self.weights + self.gradients + self.optimizer + self.activations + self.head + self.process
     }
+
+    /// The fastest plan that fits into `budget`, or the smallest if none does; of `fixed` segments and
+    /// micro-batch tokens those that are given. Without a budget as if there were nothing to spare.
+    pub fn fit(
+        config: &LlamaConfig,
+        dtype: WeightType,
+        load: StepLoad,
+        fixed: (Option<usize>, Option<usize>),
+        budget: Option<u64>,
+    ) -> Self {
+        let layers = config.num_hidden_layers;
+        let segments = fixed.0.map_or(1..=layers, |count| count.min(layers)..=count.min(layers));
+        let micro_batches = match fixed.1 {
+            Some(tokens) => vec![tokens],
+            None => {
+                let parts = (1..=load.pairs.max(1)).map(|parts| load.longest_step.div_ceil(parts));
+                let mut sizes: Vec<usize> = parts
+                    .map(|tokens| tokens.clamp(load.longest_pair, MOST_TOKENS.max(load.longest_pair)))
+                    .collect();
+                sizes.dedup();
+                sizes
+            }
+        };
+        let plans = micro_batches.into_iter().flat_map(|tokens| {
+            segments.clone().map(move |segments| Self::new(config, dtype, load, segments, tokens))
+        });
+        let fits = |plan: &Self| budget.is_some_and(|budget| plan.peak() <= budget);
+        let (fitting, others): (Vec<Self>, Vec<Self>) = plans.partition(fits);
+        let fastest = fitting.into_iter().min_by(|a, b| a.cost(load).total_cmp(&b.cost(load)));
+        fastest.unwrap_or_else(|| {
+            others.into_iter().min_by_key(Self::peak).expect("there is at least one block")
+        })
+    }
+
+    /// Time of a step in tokens: a forward pass is a third of forward and backward, and is made again for all
+    /// segments but the last.
+    fn cost(&self, load: StepLoad) -> f64 {
+        let recomputed = (self.segments - 1) as f64 / self.segments as f64 / 3.0;
+        let micro_batches = load.longest_step.div_ceil(self.micro_batch_tokens.max(1)).min(load.pairs);
+        load.longest_step as f64 * (1.0 + recomputed) + MICRO_BATCH_COST * micro_batches as f64
+    }
+}
+
+/// Floats that a block keeps for one token between the passes: four tensors as wide as the residual stream
+/// (input, middle and their norms), queries and attention's output, keys and values, log-sum-exps, and the
+/// feed-forward layer's gate and up.
+fn block_floats(config: &LlamaConfig) -> u64 {
+    let queries = config.head_dim * config.num_attention_heads;
+    let keys = config.head_dim * config.num_key_value_heads;
+    let width = 4 * config.hidden_size + 2 * queries + 2 * keys + 2 * config.intermediate_size;
+    (width + config.num_attention_heads) as u64
 }
 
 /// The budget in bytes; `None` where it is `auto` and the system does not tell what is free.
@@ -77,6 +198,52 @@ fn kilobytes(file: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// SmolLM2-135M.
+    fn config() -> LlamaConfig {
+        let text = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536,
+            "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
+            "rms_norm_eps": 1e-5, "rope_theta": 100000, "max_position_embeddings": 8192,
+            "tie_word_embeddings": true, "hidden_act": "silu"}"#;
+        LlamaConfig::from_json(text.as_bytes(), std::path::Path::new("config.json")).unwrap()
+    }
+
+    const GB: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_plan_uses_the_memory_there_is() {
+        let config = config();
+        let load = StepLoad::new(&[900, 300, 1200, 800, 700], 4);
+        assert_eq!((load.longest_pair, load.longest_step, load.pairs), (1200, 3600, 4));
+        let fit = |budget| MemoryPlan::fit(&config, WeightType::F32, load, (None, None), budget);
+        let roomy = fit(Some(64 * GB));
+        assert_eq!((roomy.segments, roomy.micro_batch_tokens), (1, 3600));
+        let mut before = roomy;
+        for budget in [5 * GB, 4 * GB, 3 * GB] {
+            let plan = fit(Some(budget));
+            assert!(plan.peak() <= budget, "{} of {budget}", plan.peak());
+            assert!(plan.cost(load) >= before.cost(load) && plan.peak() <= before.peak());
+            before = plan;
+        }
+        let least = fit(None);
+        let every = (1..=30).flat_map(|segments| {
+            [1200, 1800, 3600].map(|tokens| MemoryPlan::new(&config, WeightType::F32, load, segments, tokens))
+        });
+        assert_eq!(every.map(|plan| plan.peak()).min(), Some(least.peak()));
+        assert_eq!(fit(Some(GB)), least);
+    }
+
+    #[test]
+    fn what_is_given_is_kept() {
+        let (config, load) = (config(), StepLoad::new(&[500; 8], 8));
+        for fixed in [(Some(7), Some(1000)), (Some(7), None), (None, Some(1000))] {
+            let plan = MemoryPlan::fit(&config, WeightType::F32, load, fixed, Some(64 * GB));
+            assert!(fixed.0.is_none_or(|segments| plan.segments == segments));
+            assert!(fixed.1.is_none_or(|tokens| plan.micro_batch_tokens == tokens));
+        }
+        let plan = MemoryPlan::fit(&config, WeightType::F32, load, (Some(99), None), Some(64 * GB));
+        assert_eq!((plan.segments, plan.micro_batch_tokens), (30, 4000));
+    }
 
     #[cfg(target_os = "linux")]
     #[test]

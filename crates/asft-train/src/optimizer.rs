@@ -14,19 +14,25 @@ use crate::{config::OptimizerSettings, gradients::Gradients};
 #[derive(Debug)]
 pub struct AdamW<B: LlamaBackend> {
     settings: OptimizerSettings,
+    seed: u64,
     steps: usize,
     moments: BTreeMap<String, AdamWState<B>>,
 }
 
 impl<B: LlamaBackend> AdamW<B> {
-    /// An optimizer that has made no step.
-    pub fn new(settings: OptimizerSettings) -> Self {
-        Self { settings, steps: 0, moments: BTreeMap::new() }
+    /// An optimizer that has made no step; `seed` decides how weights in bf16 are rounded.
+    pub fn new(settings: OptimizerSettings, seed: u64) -> Self {
+        Self::resumed(settings, seed, 0, BTreeMap::new())
     }
 
-    /// An optimizer as a checkpoint left it.
-    pub fn resumed(settings: OptimizerSettings, steps: usize, moments: BTreeMap<String, AdamWState<B>>) -> Self {
-        Self { settings, steps, moments }
+    /// An optimizer as a checkpoint left it after `steps`.
+    pub fn resumed(
+        settings: OptimizerSettings,
+        seed: u64,
+        steps: usize,
+        moments: BTreeMap<String, AdamWState<B>>,
+    ) -> Self {
+        Self { settings, seed, steps, moments }
     }
 
     /// Moments by parameter path.
@@ -50,10 +56,40 @@ impl<B: LlamaBackend> AdamW<B> {
         parameters::update(model, |path, value| {
             let Some(gradient) = gradients.take(path) else { return value };
             let decay = if path.ends_with("norm.weight") { 0.0 } else { weight_decay };
-            let step = AdamWStep { betas, corrections, eps, rate, decay, scale };
+            let rounding_seed = rounding_seed(self.seed, self.steps, path);
+            let step = AdamWStep { betas, corrections, eps, rate, decay, scale, rounding_seed };
             let (updated, state) = B::adamw(value, gradient, self.moments.remove(path), step);
             self.moments.insert(path.to_owned(), state);
             updated
         })
+    }
+}
+
+/// FNV-1a of a run's seed, the step and the parameter: none of them gives the same twice, and a resumed run goes
+/// on with what it would have had.
+fn rounding_seed(seed: u64, step: usize, path: &str) -> u64 {
+    let numbers = [seed.to_le_bytes(), (step as u64).to_le_bytes()];
+    numbers.as_flattened().iter().copied().chain(path.bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_parameter_of_every_step_has_a_seed_of_its_own() {
+        let mut seeds = BTreeSet::new();
+        for seed in [0, 1, 42] {
+            for step in 1..200 {
+                for path in ["model.norm.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight"] {
+                    assert!(seeds.insert(rounding_seed(seed, step, path)), "{seed}, {step}, {path}");
+                }
+            }
+        }
+        assert_eq!(rounding_seed(42, 7, "lm_head.weight"), rounding_seed(42, 7, "lm_head.weight"));
     }
 }

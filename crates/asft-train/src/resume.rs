@@ -6,7 +6,7 @@ use asft_model::{Llama, LlamaBackend, checkpoint::Checkpoint};
 
 use crate::{
     checkpoint::{self, RunState},
-    config::{RunConfig, Segments},
+    config::{Count, RunConfig},
     error::TrainError,
     job::Job,
     run_directory::{Found, RunDirectory},
@@ -36,8 +36,14 @@ pub fn prepare(mut config: RunConfig, resume: bool) -> Result<(Job, Option<Resum
             return Err(run_error(&run, what));
         }
         (Found::Run(was), true) => {
-            if config.train.segments == Segments::Auto {
-                config.train.segments = was.train.segments;
+            let (train, before) = (&mut config.train, &was.train);
+            for (count, before) in [
+                (&mut train.segments, before.segments),
+                (&mut train.micro_batch_tokens, before.micro_batch_tokens),
+            ] {
+                if *count == Count::Auto {
+                    *count = before;
+                }
             }
             if config.data.template_date.is_empty() {
                 config.data.template_date.clone_from(&was.data.template_date);
@@ -65,12 +71,13 @@ impl ResumePoint {
     /// Reads the weights onto a device.
     pub fn load_model<B: LlamaBackend>(&self, job: &Job, device: &B::Device) -> Result<Llama<B>, TrainError> {
         let mut checkpoint = Checkpoint::open(&self.checkpoint)?;
-        Ok(Llama::load(&job.model_config, checkpoint.weights(), device)?)
+        let weight_type = job.weight_type::<B>(device)?;
+        Ok(Llama::load_as(weight_type, &job.model_config, checkpoint.weights(), device)?)
     }
 }
 
-/// Keys that may differ between a run and its resumption: none of them changes what is computed, but
-/// micro_batch_tokens by the order of summation.
+/// Keys that may differ between a run and its resumption: none of them changes what is computed, but segments
+/// and micro_batch_tokens by the order of summation.
 const FREE: [&str; 7] = [
     "train.output",
     "train.save_every_steps",

@@ -39,17 +39,23 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         device: &'a A::Device,
     ) -> Result<Self, TrainError> {
         let settings = job.config.optimizer.clone();
+        let seed = job.config.train.seed;
         let pairs = job.train.pairs.len();
         let (model, optimizer, sampler, step) = match resume {
             None => {
                 let sampler = Sampler::new(pairs, job.config.train.seed, job.config.data.shuffle);
-                (job.load_model(device)?, AdamW::new(settings), sampler, 0)
+                (job.load_model(device)?, AdamW::new(settings, seed), sampler, 0)
             }
             Some(resume) => {
                 let moments = load_moments(&resume.checkpoint, device)?;
                 let step = resume.state.step;
                 let sampler = Sampler::restore(resume.state.sampler.clone(), pairs)?;
-                (resume.load_model(&job, device)?, AdamW::resumed(settings, step, moments), sampler, step)
+                (
+                    resume.load_model(&job, device)?,
+                    AdamW::resumed(settings, seed, step, moments),
+                    sampler,
+                    step,
+                )
             }
         };
         Ok(Self { job, device, model: Some(model), optimizer, sampler, step, last_pairs: vec![] })
@@ -99,7 +105,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
 
         let mut gradients = Gradients::default();
         let mut metrics = MetricsSum::default();
-        for range in micro_batches(&lengths, train.micro_batch_tokens) {
+        for range in micro_batches(&lengths, self.job.micro_batch_tokens) {
             let batch = PairBatch::new(pairs[range.clone()].iter().copied());
             let micro_batch =
                 MicroBatch { batch: &batch, objective, norm: &norm, segments: self.job.segments };
@@ -167,7 +173,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
             &self.job.model_config,
             pairs,
             objective.needs_prompt_scores(),
-            self.job.config.train.micro_batch_tokens,
+            self.job.micro_batch_tokens,
             self.device,
             go_on,
         );

@@ -2,6 +2,7 @@
 
 mod report;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use self::report::{DataReport, DropReason, TokenStatistics};
@@ -10,9 +11,12 @@ use crate::{
     read::Source,
     sampler::{Purpose, permutation},
     schema::{Converted, Format, SchemaRows},
-    template::ResolvedTemplate,
+    template::{RenderOptions, ResolvedTemplate, parse_date, today},
     truncation::{Truncation, truncate},
 };
+
+/// Rows that are read before they are encoded on all threads.
+const BATCH_ROWS: usize = 1024;
 
 /// What to read and how.
 #[derive(Clone, Debug)]
@@ -56,40 +60,52 @@ impl Dataset {
     /// # Errors
     /// If a file cannot be read, a row does not fit its layout or cannot be encoded, or no row is left.
     pub fn load(options: &LoadOptions, tokenizer: &Tokenizer) -> Result<Self, DataError> {
-        Self::load_with(options, |row| Ok(tokenizer.encode_pair(row, &options.template)?))
+        let template = dated(&options.template);
+        Self::load_with(options, |row| Ok(tokenizer.encode_pair(row, &template)?))
     }
 
     fn load_with(
         options: &LoadOptions,
-        encode: impl Fn(&PreferenceRow) -> Result<EncodedPair, DataError>,
+        encode: impl Fn(&PreferenceRow) -> Result<EncodedPair, DataError> + Sync,
     ) -> Result<Self, DataError> {
+        let fit = |row: Result<(Origin, Converted), DataError>| {
+            let (origin, converted) = row?;
+            let (kept, scores) = match converted {
+                Converted::Dropped { reason, scores } => (Err(reason), scores),
+                Converted::Row(row) => {
+                    let pair = usable(&row, encode(&row)?);
+                    let fitted = pair.and_then(|pair| truncate(pair, options.max_length, options.truncation));
+                    (fitted, row.scores)
+                }
+            };
+            Ok((origin, kept, scores))
+        };
         let mut pairs = vec![];
         let mut report = DataReport::default();
         let mut schemas = vec![];
         for source in &options.sources {
-            let rows = SchemaRows::open(source, options.format)?;
+            let mut rows = SchemaRows::open(source, options.format)?;
             if !schemas.contains(&rows.schema().name()) {
                 schemas.push(rows.schema().name());
             }
-            for row in rows {
-                let (origin, converted) = row?;
-                report.rows += 1;
-                let (kept, scores) = match converted {
-                    Converted::Dropped { reason, scores } => (Err(reason), scores),
-                    Converted::Row(row) => {
-                        let pair = usable(&row, encode(&row)?);
-                        let fitted =
-                            pair.and_then(|pair| truncate(pair, options.max_length, options.truncation));
-                        (fitted, row.scores)
+            loop {
+                let batch: Vec<_> = rows.by_ref().take(BATCH_ROWS).collect();
+                if batch.is_empty() {
+                    break;
+                }
+                let fitted: Vec<Result<_, DataError>> = batch.into_par_iter().map(&fit).collect();
+                // In file order: the first thing wrong with a file is what is reported.
+                for fitted in fitted {
+                    let (origin, kept, scores) = fitted?;
+                    report.rows += 1;
+                    report.ties += usize::from(scores.is_some_and(|(chosen, rejected)| chosen == rejected));
+                    match kept {
+                        Ok((pair, truncated)) => {
+                            report.truncated += usize::from(truncated);
+                            pairs.push(pair);
+                        }
+                        Err(reason) => report.dropped.entry(reason).or_default().push(origin),
                     }
-                };
-                report.ties += usize::from(scores.is_some_and(|(chosen, rejected)| chosen == rejected));
-                match kept {
-                    Ok((pair, truncated)) => {
-                        report.truncated += usize::from(truncated);
-                        pairs.push(pair);
-                    }
-                    Err(reason) => report.dropped.entry(reason).or_default().push(origin),
                 }
             }
         }
@@ -134,6 +150,17 @@ impl Dataset {
     /// The first row without a rejected answer, which only `sft` can be trained on.
     pub fn first_without_rejected(&self) -> Option<&Origin> {
         self.pairs.iter().find(|pair| pair.rejected.is_empty()).map(|pair| &pair.origin)
+    }
+}
+
+/// The template with its day fixed, so that all rows print one day: workers may not find the local time.
+fn dated(template: &ResolvedTemplate) -> ResolvedTemplate {
+    match template {
+        ResolvedTemplate::Chat { template, options } if options.date.is_none() => {
+            let options = RenderOptions { date: parse_date(&today()).ok(), ..options.clone() };
+            ResolvedTemplate::Chat { template: template.clone(), options }
+        }
+        other => other.clone(),
     }
 }
 

@@ -63,6 +63,38 @@ fn every_row_is_accounted_for() {
 }
 
 #[test]
+fn rows_of_many_batches_stay_in_order_and_the_first_error_is_reported() {
+    let rows = 2 * BATCH_ROWS + 10;
+    let file = |broken: Option<usize>| -> Vec<Source> {
+        let line = |row: usize| match broken == Some(row) {
+            true => "{\n".to_owned(),
+            false => format!("{{\"prompt\": \"p\", \"chosen\": \"{row}\", \"rejected\": \"no {row}\"}}\n"),
+        };
+        let text: String = (1..=rows).map(line).collect();
+        vec![Source::Embedded { name: "many.jsonl", bytes: text.leak().as_bytes() }]
+    };
+    let load = |sources, refused: &[usize]| {
+        let options = LoadOptions { sources, ..options(10, Truncation::Drop) };
+        Dataset::load_with(&options, |row| match refused.contains(&row.origin.row) {
+            true => Err(DataError::MissingFile { path: format!("row {}", row.origin.row).into() }),
+            false => words(row),
+        })
+    };
+    let dataset = load(file(None), &[]).expect("rows are left");
+    assert_eq!(dataset.report.rows, rows);
+    assert!(dataset.pairs.iter().map(|pair| pair.origin.row).eq(1..=rows));
+    for (broken, refused, first) in [
+        (None, &[BATCH_ROWS + 7, BATCH_ROWS + 3][..], BATCH_ROWS + 3),
+        (Some(BATCH_ROWS + 5), &[BATCH_ROWS + 4], BATCH_ROWS + 4),
+        (Some(BATCH_ROWS + 5), &[BATCH_ROWS + 6], BATCH_ROWS + 5),
+    ] {
+        let error = load(file(broken), refused).expect_err("a row is refused").to_string();
+        let place = [format!("row {first}"), format!("many.jsonl:{first}")];
+        assert!(place.iter().any(|place| error.contains(place)), "{error}");
+    }
+}
+
+#[test]
 fn files_of_several_layouts_and_no_rejected_answers() {
     let mut options = options(100, Truncation::Drop);
     let demonstration = br#"[{"instruction": "a", "output": "a"}]"#;

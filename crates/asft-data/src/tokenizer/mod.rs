@@ -19,6 +19,7 @@ use tokenizers::{AddedToken, PostProcessorWrapper, processors::template::Templat
 
 use crate::{
     ChatTemplate,
+    encode::words::Words,
     gguf::{GgufError, GgufFile},
     template::TemplateError,
 };
@@ -44,6 +45,7 @@ pub struct Tokenizer(Arc<Inner>);
 struct Inner {
     source: PathBuf,
     tokenizer: tokenizers::Tokenizer,
+    words: Option<Words>,
     vocab_size: usize,
     special_tokens: BTreeMap<String, String>,
     end_of_turn: BTreeSet<u32>,
@@ -213,6 +215,7 @@ impl Tokenizer {
         let source = source.to_path_buf();
         Ok(Self(Arc::new(Inner {
             source,
+            words: Words::of(&tokenizer),
             tokenizer,
             vocab_size,
             special_tokens,
@@ -225,7 +228,11 @@ impl Tokenizer {
     /// Token ids of a text. Special tokens written out in it become their ids; `add_special_tokens` adds
     /// those the tokenizer puts around every text, such as the BOS token.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.0.tokenizer.encode_fast(text, add_special_tokens).map_err(run_error)?;
+        let Inner { tokenizer, words, .. } = &*self.0;
+        if let (Some(words), false) = (words, add_special_tokens) {
+            return words.encode(tokenizer, text).map_err(run_error);
+        }
+        let encoding = tokenizer.encode_fast(text, add_special_tokens).map_err(run_error)?;
         Ok(encoding.get_ids().to_vec())
     }
 

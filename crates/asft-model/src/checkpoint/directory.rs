@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{SafetensorsFile, WeightSource, missing};
-use crate::{LlamaConfig, ModelError};
+use crate::{LlamaConfig, ModelError, WeightType};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -51,6 +51,16 @@ impl HfDirectory {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The narrowest type that holds every weight as it is stored.
+    pub fn weight_type(&self) -> Result<WeightType, ModelError> {
+        for (name, &shard) in &self.shard_of {
+            if self.shards[shard].weight_type(name)? == WeightType::F32 {
+                return Ok(WeightType::F32);
+            }
+        }
+        Ok(WeightType::Bf16)
     }
 
     /// The shape of the model.

@@ -16,7 +16,7 @@ pub use random::RandomWeights;
 pub use safetensors::SafetensorsFile;
 pub use write::{NamedTensor, named_tensors, write_model, write_safetensors};
 
-use crate::{LlamaConfig, ModelError};
+use crate::{LlamaConfig, ModelError, WeightType};
 
 /// Where a model's weights come from, one tensor at a time.
 pub trait WeightSource {
@@ -75,6 +75,14 @@ impl Checkpoint {
         match self {
             Self::Directory(directory) => directory.config(),
             Self::Gguf(file) => file.config(),
+        }
+    }
+
+    /// The narrowest type that holds every weight as it is stored; f32 for what GGUF packs.
+    pub fn weight_type(&self) -> Result<WeightType, ModelError> {
+        match self {
+            Self::Directory(directory) => directory.weight_type(),
+            Self::Gguf(_) => Ok(WeightType::F32),
         }
     }
 

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 
 use super::{checked, map_file, missing};
-use crate::ModelError;
+use crate::{ModelError, WeightType};
 
 /// A safetensors file whose header has been checked against its length.
 pub struct SafetensorsFile {
@@ -43,6 +43,13 @@ impl SafetensorsFile {
         let parsed = self.parsed()?;
         let tensor = parsed.tensor(name).map_err(|_| missing(&self.path, name))?;
         Ok(tensor.shape().to_vec())
+    }
+
+    /// Type in which a tensor is best kept: bf16 where that holds all it has.
+    pub fn weight_type(&self, name: &str) -> Result<WeightType, ModelError> {
+        let parsed = self.parsed()?;
+        let tensor = parsed.tensor(name).map_err(|_| missing(&self.path, name))?;
+        Ok(if tensor.dtype() == Dtype::BF16 { WeightType::Bf16 } else { WeightType::F32 })
     }
 
     /// Values of a tensor as f32, checked for shape and finiteness.

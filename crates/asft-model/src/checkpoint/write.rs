@@ -7,11 +7,11 @@ use std::{
     path::Path,
 };
 
-use burn::tensor::{DType, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use safetensors::{Dtype, View};
 use serde_json::json;
 
-use crate::{Llama, LlamaBackend, LlamaConfig, ModelError, parameters};
+use crate::{Llama, LlamaBackend, LlamaConfig, ModelError, WeightType, parameters};
 
 /// Bytes of a shard, as transformers splits.
 const SHARD_BYTES: usize = 5_000_000_000;
@@ -26,9 +26,19 @@ pub struct NamedTensor<B: Backend> {
     pub values: Tensor<B, 1>,
 }
 
+impl<B: Backend> NamedTensor<B> {
+    /// The type in which it is written: its own, or f32 where no model is kept in that.
+    fn weight_type(&self) -> WeightType {
+        WeightType::of(self.values.dtype()).unwrap_or_default()
+    }
+}
+
 impl<B: Backend> View for &NamedTensor<B> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.weight_type() {
+            WeightType::F32 => Dtype::F32,
+            WeightType::Bf16 => Dtype::BF16,
+        }
     }
 
     fn shape(&self) -> &[usize] {
@@ -36,16 +46,16 @@ impl<B: Backend> View for &NamedTensor<B> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let data = self.values.clone().cast(DType::F32).into_data();
+        let data = self.values.clone().cast(self.weight_type().dtype()).into_data();
         Cow::Owned(data.bytes.to_vec())
     }
 
     fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * 4
+        self.shape.iter().product::<usize>() * self.weight_type().bytes()
     }
 }
 
-/// Writes tensors as f32 and syncs the file.
+/// Writes tensors in their types and syncs the file.
 pub fn write_safetensors<B: Backend>(path: &Path, tensors: &[NamedTensor<B>]) -> Result<(), ModelError> {
     write_shard(path, &tensors.iter().collect::<Vec<_>>())
 }
@@ -91,6 +101,7 @@ fn write_model_in_shards<B: LlamaBackend>(
     shard_bytes: usize,
 ) -> Result<(), ModelError> {
     let tensors = named_tensors(model);
+    let weight_type = tensors.first().map(NamedTensor::weight_type).unwrap_or_default();
     let mut shards: Vec<(usize, Vec<&NamedTensor<B>>)> = vec![];
     for tensor in &tensors {
         let bytes = (&tensor).data_len();
@@ -116,7 +127,7 @@ fn write_model_in_shards<B: LlamaBackend>(
         let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
         write_file(&directory.join("model.safetensors.index.json"), &pretty(&index))?;
     }
-    write_file(&directory.join("config.json"), &pretty(&config.to_json()))?;
+    write_file(&directory.join("config.json"), &pretty(&config.to_json(weight_type)))?;
     files.iter().try_for_each(|(name, bytes)| write_file(&directory.join(name), bytes))
 }
 

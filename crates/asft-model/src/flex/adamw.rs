@@ -13,13 +13,13 @@ pub fn step(
     state: Option<AdamWState<Flex>>,
     step: AdamWStep,
 ) -> (Tensor<Flex, 1>, AdamWState<Flex>) {
-    let AdamWStep { betas, corrections, eps, rate, decay, scale } = step;
+    let AdamWStep { betas, corrections, eps, rate, decay, scale, .. } = step;
     let (step_size, second_root) = ((rate / corrections[0]) as f32, corrections[1].sqrt() as f32);
     let [keep_1, keep_2] = betas.map(|beta| beta as f32);
     let [take_1, take_2] = betas.map(|beta| (1.0 - beta) as f32);
     let (eps, keep, scale) = (eps as f32, (1.0 - rate * decay) as f32, scale as f32);
-    let AdamWState { first, second } = state
-        .unwrap_or_else(|| AdamWState { first: value.zeros_like(), second: value.zeros_like() });
+    let AdamWState { first, second } =
+        state.unwrap_or_else(|| AdamWState { first: value.zeros_like(), second: value.zeros_like() });
     let [mut value, gradient, mut first, mut second] =
         [value, gradient, first, second].map(|t| contiguous(primitive(t)));
     value

@@ -136,13 +136,14 @@ impl Run {
     fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
         let before = self.own.start..self.queries.start;
         let own = self.prefix.len();
-        let whole = [(self.prefix.clone(), 0), (before.clone(), own)].into_iter().flat_map(|(stretch, at)| {
-            stretch.clone().step_by(BLOCK).map(move |start| Block {
-                keys: start..stretch.end.min(start + BLOCK),
-                offset: at + start - stretch.start,
-                diagonal: false,
-            })
-        });
+        let whole =
+            [(self.prefix.clone(), 0), (before.clone(), own)].into_iter().flat_map(|(stretch, at)| {
+                stretch.clone().step_by(BLOCK).map(move |start| Block {
+                    keys: start..stretch.end.min(start + BLOCK),
+                    offset: at + start - stretch.start,
+                    diagonal: false,
+                })
+            });
         whole.chain([Block { keys: self.queries.clone(), offset: own + before.len(), diagonal: true }])
     }
 }
@@ -314,7 +315,8 @@ impl Backward<'_> {
                     for (row, (weights, gradients)) in pairs.enumerate() {
                         let visible = block.visible(row);
                         let (lse, delta) = (self.lse[row_of(row)], delta[row]);
-                        for (weight, gradient) in weights[..visible].iter_mut().zip(&mut gradients[..visible]) {
+                        for (weight, gradient) in weights[..visible].iter_mut().zip(&mut gradients[..visible])
+                        {
                             *weight = simd::exp(*weight - lse);
                             *gradient = *weight * (*gradient - delta) * scale;
                         }

@@ -19,9 +19,17 @@ use burn::{
     tensor::{DType, Shape, Tensor, TensorData, TensorMetadata},
 };
 
-use crate::ops::{AdamWState, AdamWStep, AttentionInputs, LlamaBackend};
+use crate::{
+    WeightType,
+    ops::{AdamWState, AdamWStep, AttentionInputs, LlamaBackend},
+};
 
 impl LlamaBackend for Flex {
+    /// Flex computes in f32: it would convert bf16 operands at every product.
+    fn trains_in(weight_type: WeightType, _: &Self::Device) -> bool {
+        weight_type == WeightType::F32
+    }
+
     fn packed_attention_forward(inputs: AttentionInputs<Self>) -> (FlexTensor, FlexTensor) {
         attention::forward(inputs)
     }

@@ -37,8 +37,8 @@ fn tracked<const D: usize>(values: &Tensor<Flex, D>) -> Tensor<A, D> {
 /// A layout of any spans: some look back on the stream, some on nothing; lengths from one token up.
 fn layouts() -> impl Strategy<Value = Arc<AttentionLayout>> {
     let length = prop_oneof![1usize..4, 1usize..40, 120usize..140, 250usize..400];
-    prop::collection::vec((length, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..5).prop_map(
-        |spans| {
+    prop::collection::vec((length, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..5)
+        .prop_map(|spans| {
             let mut end = 0;
             let spans = spans.into_iter().map(|(length, from, to)| {
                 let bounds = [from, to].map(|index| index.index(end + 1));
@@ -48,8 +48,7 @@ fn layouts() -> impl Strategy<Value = Arc<AttentionLayout>> {
                 Span { prefix, own }
             });
             Arc::new(AttentionLayout::new(spans.collect()))
-        },
-    )
+        })
 }
 
 proptest! {
@@ -165,7 +164,7 @@ proptest! {
         for t in 1..=3 {
             let (betas, gradient) = ([0.9f64, 0.95], random([length]));
             let corrections = betas.map(|beta| 1.0 - beta.powi(t));
-            let step = AdamWStep { betas, corrections, eps: 1e-8, rate: 1e-2, decay, scale: 0.3 };
+            let step = AdamWStep { betas, corrections, eps: 1e-8, rate: 1e-2, decay, scale: 0.3, rounding_seed: 0 };
             let (value, state) = Flex::adamw(ours.0, gradient.clone(), ours.1, step);
             ours = (value, Some(state));
             let (value, state) = ops::adamw::step::<Flex>(theirs.0, gradient, theirs.1, step);
@@ -193,9 +192,22 @@ fn what_is_shared_stays_as_it_was() {
     Flex::label_log_probs_and_gradient(p, labels, primitive(random([3])));
     let half = random([3, 2]);
     Flex::rotary(primitive(x.clone().reshape([3, 1, 4])), primitive(half.clone()), primitive(half));
-    let step = AdamWStep { betas: [0.9; 2], corrections: [0.1; 2], eps: 0.1, rate: 0.1, decay: 0.1, scale: 1.0 };
+    let step = AdamWStep {
+        betas: [0.9; 2],
+        corrections: [0.1; 2],
+        eps: 0.1,
+        rate: 0.1,
+        decay: 0.1,
+        scale: 1.0,
+        rounding_seed: 0,
+    };
     let flat = x.clone().reshape([12]);
-    Flex::adamw(flat.clone(), flat.clone(), Some(ops::AdamWState { first: flat.clone(), second: flat }), step);
+    Flex::adamw(
+        flat.clone(),
+        flat.clone(),
+        Some(ops::AdamWState { first: flat.clone(), second: flat }),
+        step,
+    );
     assert_eq!(x.into_data(), before);
 }
 
@@ -213,6 +225,6 @@ fn views_are_read_as_what_they_show() {
         tensor::<Flex, 2>(Flex::swiglu(primitive(x.clone()), primitive(x.clone()))).into_data()
     };
     assert_eq!(gate(&view.clone().transpose()), gate(&(copy.transpose() * 1.0)));
-    let head = wide.slice([0..2]);
+    let head = wide.slice(burn::tensor::s![0..2]);
     assert_eq!(gate(&head), gate(&Tensor::from_data(head.to_data(), &Default::default())));
 }

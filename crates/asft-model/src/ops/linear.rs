@@ -21,7 +21,8 @@ pub fn forward<B: LlamaBackend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> Fl
     B::product(x, transpose::<B>(weight))
 }
 
-fn transpose<B: LlamaBackend>(matrix: FloatTensor<B>) -> FloatTensor<B> {
+/// The transposed view of a matrix.
+pub fn transpose<B: LlamaBackend>(matrix: FloatTensor<B>) -> FloatTensor<B> {
     primitive(tensor::<B, 2>(matrix).transpose())
 }
 
@@ -50,10 +51,8 @@ pub fn tracked<B: LlamaBackend, C: CheckpointStrategy>(
 ) -> FloatTensor<Autodiff<B, C>> {
     let out = B::project(x.primitive.clone(), weight.primitive.clone());
     let is_tracked = |t: &FloatTensor<Autodiff<B, C>>| !t.node.requirement.is_none();
-    let state = (
-        is_tracked(&weight).then(|| x.primitive.clone()),
-        is_tracked(&x).then(|| weight.primitive.clone()),
-    );
+    let state =
+        (is_tracked(&weight).then(|| x.primitive.clone()), is_tracked(&x).then(|| weight.primitive.clone()));
     match Linear.prepare::<C>([x.node.clone(), weight.node.clone()]).compute_bound().stateful() {
         OpsKind::Tracked(prep) => prep.finish(state, out),
         OpsKind::UnTracked(prep) => prep.finish(out),

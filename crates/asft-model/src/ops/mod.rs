@@ -10,8 +10,9 @@ mod linear;
 pub(crate) mod log_probs;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
+pub(crate) mod rounding;
 pub(crate) mod swiglu;
-pub(crate) mod tiled_attention;
+pub mod tiled_attention;
 
 use burn::{
     backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
@@ -25,11 +26,18 @@ use burn::{
 pub use adamw::{AdamWState, AdamWStep};
 pub use attention::AttentionInputs;
 
+use crate::WeightType;
+
 /// A backend that can run Llama. An empty impl takes the definitions made of tensor operations; a backend
 /// overrides them where it has something faster.
 pub trait LlamaBackend: Backend {
-    /// Attention output `[tokens, heads, head_dim]` and log-sum-exp of the scaled scores `[tokens, heads]`,
-    /// f32.
+    /// Whether models can be trained in weights of this type: a backend may hold tensors that it is slow with.
+    fn trains_in(weight_type: WeightType, device: &Self::Device) -> bool {
+        Self::supports_dtype(device, weight_type.dtype().into())
+    }
+
+    /// Attention output `[tokens, heads, head_dim]`, and for the backward pass the log-sum-exp of the scaled scores
+    /// `[tokens, heads]`, f32; empty where the backend's backward pass does without.
     fn packed_attention_forward(inputs: AttentionInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         tiled_attention::forward::<Self>(inputs)
     }
@@ -59,14 +67,15 @@ pub trait LlamaBackend: Backend {
         primitive(tensor::<Self, 2>(lhs).matmul(tensor(rhs)))
     }
 
-    /// `sum + lhs rhs`, all of two dimensions.
+    /// `sum + lhs rhs`, all of two dimensions, in the type of `sum`, which may be wider than that of the others.
     fn add_product(
         sum: FloatTensor<Self>,
         lhs: FloatTensor<Self>,
         rhs: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         let [sum, lhs, rhs] = [sum, lhs, rhs].map(tensor::<Self, 2>);
-        primitive(sum + lhs.matmul(rhs))
+        let product = lhs.matmul(rhs).cast(sum.dtype());
+        primitive(sum + product)
     }
 
     /// `x / sqrt(mean(x²) + eps) * weight` over the last dimension of `x` `[tokens, hidden]`, computed in
@@ -91,9 +100,18 @@ pub trait LlamaBackend: Backend {
         rotary::forward::<Self>(x, cos, sin)
     }
 
-    /// `silu(gate) * up`, of any shape; differentiable where the backend is.
+    /// `silu(gate) * up`, both `[tokens, intermediate]`.
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         swiglu::forward::<Self>(gate, up)
+    }
+
+    /// `(silu(gate) * up) Wᵀ` for `weight` `[out, intermediate]`; differentiable where the backend is.
+    fn swiglu_project(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::project(Self::swiglu(gate, up), weight)
     }
 
     /// Gradients of [`Self::swiglu`] by `gate` and by `up`.
@@ -105,13 +123,13 @@ pub trait LlamaBackend: Backend {
         swiglu::backward::<Self>(gate, up, grad)
     }
 
-    /// Log-softmax of f32 `logits` `[rows, vocab]` at `labels` `[rows]`, as `[rows]`.
+    /// Log-softmax of `logits` `[rows, vocab]` at `labels` `[rows]`, as `[rows]`, f32 whatever the logits' type.
     fn label_log_probs(logits: FloatTensor<Self>, labels: IntTensor<Self>) -> FloatTensor<Self> {
         log_probs::forward::<Self>(logits, labels)
     }
 
-    /// The same log-probs, and the gradient by `logits` of `Σ coefficients · log_probs` for `coefficients`
-    /// `[rows]`.
+    /// The same log-probs, and the gradient by `logits`, in their type, of `Σ coefficients · log_probs` for f32
+    /// `coefficients` `[rows]`.
     fn label_log_probs_and_gradient(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
@@ -120,7 +138,8 @@ pub trait LlamaBackend: Backend {
         log_probs::forward_and_gradient::<Self>(logits, labels, coefficients)
     }
 
-    /// One AdamW step of flat f32 parameters.
+    /// One AdamW step of flat parameters with an f32 gradient. Parameters in bf16 are rounded by chance, from the
+    /// seed in `step`.
     fn adamw(
         value: Tensor<Self, 1>,
         gradient: Tensor<Self, 1>,
@@ -136,6 +155,10 @@ pub trait TrainBackend: AutodiffBackend<InnerBackend: LlamaBackend> + LlamaBacke
 impl<B: AutodiffBackend<InnerBackend: LlamaBackend> + LlamaBackend> TrainBackend for B {}
 
 impl<B: LlamaBackend, C: CheckpointStrategy> LlamaBackend for Autodiff<B, C> {
+    fn trains_in(weight_type: WeightType, device: &Self::Device) -> bool {
+        B::trains_in(weight_type, device)
+    }
+
     fn packed_attention(inputs: AttentionInputs<Self>) -> FloatTensor<Self> {
         attention::tracked::<B, C>(inputs)
     }
@@ -152,8 +175,12 @@ impl<B: LlamaBackend, C: CheckpointStrategy> LlamaBackend for Autodiff<B, C> {
         rotary::tracked::<B, C>(x, cos, sin)
     }
 
-    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        swiglu::tracked::<B, C>(gate, up)
+    fn swiglu_project(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        swiglu::tracked_project::<B, C>(gate, up, weight)
     }
 }
 

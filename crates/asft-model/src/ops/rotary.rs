@@ -22,10 +22,7 @@ pub fn forward<B: Backend>(x: FloatTensor<B>, cos: FloatTensor<B>, sin: FloatTen
     let [cos, sin] = [cos, sin].map(|t| tensor::<B, 2>(t).unsqueeze_dim::<3>(1).cast(dtype));
     let first = x.clone().slice([0..tokens, 0..heads, 0..half]);
     let second = x.slice([0..tokens, 0..heads, half..head_dim]);
-    let halves = vec![
-        first.clone() * cos.clone() - second.clone() * sin.clone(),
-        second * cos + first * sin,
-    ];
+    let halves = vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
     primitive(Tensor::cat(halves, 2))
 }
 

@@ -121,8 +121,10 @@ impl Tile {
         k: &Tensor<B, 3>,
         scale: f64,
     ) -> Tensor<B, 3> {
-        let q = shape.groups_from_rows(self.rows(q)).mul_scalar(scale);
-        let scores = q.matmul(self.keys(k).swap_dims(1, 2));
+        // The product is scaled, not q: burn-tch takes a view with swapped dimensions for a tensor of its own and would
+        // scale the operand in place.
+        let q = shape.groups_from_rows(self.rows(q));
+        let scores = q.matmul(self.keys(k).swap_dims(1, 2)).mul_scalar(scale);
         let [kv_heads, rows, keys] = scores.dims();
         let queries = self.queries.len();
         let hidden_from = self.prefix.len() + self.queries.start - self.own.start;

@@ -3,11 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use asft_data::{EncodedPair, Origin, PairBatch};
-use asft_model::{Llama, Stream, checkpoint::Checkpoint, head};
-use burn::{
-    backend::Flex,
-    tensor::{Tensor, TensorData},
-};
+use asft_model::{Llama, LlamaBackend, Stream, checkpoint::Checkpoint, head};
+use burn::tensor::{Tensor, TensorData};
 use serde_json::Value;
 
 /// A directory of `tests/goldens`.
@@ -36,7 +33,11 @@ pub fn pairs(golden: &Path) -> Vec<(EncodedPair, [f64; 3])> {
 }
 
 /// Sums of log-probs as (prompt, chosen, rejected) of each pair, all pairs in one stream.
-pub fn score(model: &Llama<Flex>, checkpoint: &Checkpoint, pairs: &[&EncodedPair]) -> Vec<[f64; 3]> {
+pub fn score<B: LlamaBackend>(
+    model: &Llama<B>,
+    checkpoint: &Checkpoint,
+    pairs: &[&EncodedPair],
+) -> Vec<[f64; 3]> {
     let device = Default::default();
     let batch = PairBatch::new(pairs.iter().copied());
     let stream = Stream::new(checkpoint.config(), &batch, &device);

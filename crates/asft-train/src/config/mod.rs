@@ -4,6 +4,7 @@ mod parse;
 
 use asft_core::Objective;
 use asft_data::{schema::Format, template::TemplateChoice, truncation::Truncation};
+use asft_model::WeightType;
 use serde::{Deserialize, Serialize};
 
 pub use parse::ConfigError;
@@ -42,15 +43,6 @@ pub struct ModelSettings {
     /// Type of the weights.
     #[serde(default)]
     pub dtype: WeightType,
-}
-
-/// Type in which weights are kept and multiplied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WeightType {
-    /// 32-bit floats.
-    #[default]
-    F32,
 }
 
 /// `[data]`.
@@ -172,13 +164,14 @@ pub struct TrainSettings {
     /// Pairs of one optimizer step.
     #[serde(default = "default_pairs_per_step")]
     pub pairs_per_step: usize,
-    /// Most tokens of one forward and backward pass, prompts counted once.
-    #[serde(default = "default_micro_batch_tokens")]
-    pub micro_batch_tokens: usize,
-    /// Groups of blocks whose insides are recomputed in the backward pass.
+    /// Most tokens of one forward and backward pass, prompts counted once; `"auto"` fits the memory budget.
     #[serde(default)]
-    pub segments: Segments,
-    /// What `segments = "auto"` fits into.
+    pub micro_batch_tokens: Count,
+    /// Groups of blocks, all but the last of which run again in the backward pass: 1 keeps everything, as many
+    /// as layers keep least; `"auto"` fits the memory budget.
+    #[serde(default)]
+    pub segments: Count,
+    /// What `"auto"` fits into.
     #[serde(default)]
     pub memory_budget: MemoryBudget,
     /// Steps between evaluations; 0: only before and after.
@@ -204,9 +197,6 @@ fn default_epochs() -> usize {
 fn default_pairs_per_step() -> usize {
     4
 }
-fn default_micro_batch_tokens() -> usize {
-    8192
-}
 fn default_every() -> usize {
     50
 }
@@ -217,30 +207,40 @@ fn default_seed() -> u64 {
     42
 }
 
-/// `"auto"` or a number of segments.
+/// `"auto"` or a number from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Segments {
-    /// The fewest that fit into the memory budget.
+pub enum Count {
+    /// Chosen when the run starts.
     #[default]
     Auto,
-    /// 1 keeps everything, as many as layers keep least.
-    Count(usize),
+    /// So many.
+    Exactly(usize),
 }
 
-impl Serialize for Segments {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Count {
+    /// The number, if it is fixed.
+    pub fn exactly(self) -> Option<usize> {
         match self {
-            Self::Auto => serializer.serialize_str("auto"),
-            Self::Count(count) => serializer.serialize_u64(*count as u64),
+            Self::Auto => None,
+            Self::Exactly(count) => Some(count),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Segments {
+impl Serialize for Count {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Exactly(count) => serializer.serialize_u64(*count as u64),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match toml::Value::deserialize(deserializer)? {
             toml::Value::String(word) if word == "auto" => Ok(Self::Auto),
-            toml::Value::Integer(count) if count > 0 => Ok(Self::Count(count as usize)),
+            toml::Value::Integer(count) if count > 0 => Ok(Self::Exactly(count as usize)),
             other => {
                 Err(serde::de::Error::custom(format!("expected \"auto\" or a number from 1, got {other}")))
             }

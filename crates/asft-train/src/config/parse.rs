@@ -109,7 +109,6 @@ impl RunConfig {
             ("data.max_length", self.data.max_length, 2),
             ("train.epochs", self.train.epochs, 1),
             ("train.pairs_per_step", self.train.pairs_per_step, 1),
-            ("train.micro_batch_tokens", self.train.micro_batch_tokens, 1),
             ("train.keep_checkpoints", self.train.keep_checkpoints, 1),
         ];
         for (key, value, least) in counts {

@@ -98,3 +98,26 @@ fn a_tensor_is_never_split() {
     let (_directory, files) = round_trip(&CONFIG, 1);
     assert_eq!(files.len(), named_tensors(&model(&CONFIG)).len());
 }
+
+#[test]
+fn weights_in_bf16_stay_what_they_are() {
+    let device = Default::default();
+    let random = &mut RandomWeights::new(5, 1.0);
+    let model = Llama::<Flex>::load_as(WeightType::Bf16, &CONFIG, random, &device).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    write_model(directory.path(), &CONFIG, &model, &[]).unwrap();
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(directory.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["torch_dtype"], "bfloat16");
+    let size = std::fs::metadata(directory.path().join("model.safetensors")).unwrap().len();
+    let weights = 2 * CONFIG.parameters() as u64;
+    assert!((weights..weights + 8192).contains(&size), "{size} bytes for {weights} of weights");
+
+    let mut read = Checkpoint::open(directory.path()).unwrap();
+    assert_eq!(read.weight_type().unwrap(), WeightType::Bf16);
+    let again = Llama::<Flex>::load_as(WeightType::Bf16, &CONFIG, read.weights(), &device).unwrap();
+    for (tensor, again) in named_tensors(&model).iter().zip(named_tensors(&again)) {
+        assert_eq!(tensor.values.dtype(), burn::tensor::DType::BF16);
+        assert_eq!(tensor.values.to_data(), again.values.to_data(), "{}", tensor.name);
+    }
+}

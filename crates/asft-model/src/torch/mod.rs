@@ -1,0 +1,107 @@
+//! What LibTorch does faster than tensor operations can.
+//!
+//! Operations are fused by writing into buffers that nobody else holds. Everything works in f32 and in bf16;
+//! what is summed or normalised is f32 in between.
+
+mod adamw;
+mod attention;
+mod host;
+mod log_probs;
+mod matrix;
+mod rms_norm;
+mod rotary;
+mod swiglu;
+#[cfg(test)]
+mod tests;
+
+use burn::{
+    backend::{
+        LibTorch,
+        libtorch::{LibTorchDevice, TchElement, TchTensor},
+    },
+    tensor::Tensor,
+};
+use tch::{Kind, no_grad};
+
+use crate::ops::{AdamWState, AdamWStep, AttentionInputs, LlamaBackend, adamw as definition};
+
+impl<E: TchElement> LlamaBackend for LibTorch<E> {
+    /// No log-sum-exp: the backward pass makes the weights again as the forward pass made them.
+    fn packed_attention_forward(inputs: AttentionInputs<Self>) -> (TchTensor, TchTensor) {
+        no_grad(|| {
+            let out = attention::forward(&inputs);
+            let nothing = tch::Tensor::empty([0], (Kind::Float, out.tensor.device()));
+            (out, TchTensor::new(nothing))
+        })
+    }
+
+    fn packed_attention_backward(
+        inputs: AttentionInputs<Self>,
+        _: TchTensor,
+        _: TchTensor,
+        grad: TchTensor,
+    ) -> [TchTensor; 3] {
+        no_grad(|| attention::backward(&inputs, &grad.tensor))
+    }
+
+    fn add_product(sum: TchTensor, lhs: TchTensor, rhs: TchTensor) -> TchTensor {
+        no_grad(|| matrix::add_product(sum, lhs, rhs))
+    }
+
+    fn rms_norm(x: TchTensor, weight: TchTensor, eps: f64) -> TchTensor {
+        no_grad(|| rms_norm::forward(&x.tensor, &weight.tensor, eps))
+    }
+
+    fn rms_norm_backward(x: TchTensor, weight: TchTensor, eps: f64, grad: TchTensor) -> [TchTensor; 2] {
+        no_grad(|| rms_norm::backward(&x.tensor, &weight.tensor, eps, &grad.tensor))
+    }
+
+    fn rotary(x: TchTensor, cos: TchTensor, sin: TchTensor) -> TchTensor {
+        no_grad(|| rotary::forward(&x.tensor, &cos.tensor, &sin.tensor))
+    }
+
+    fn swiglu(gate: TchTensor, up: TchTensor) -> TchTensor {
+        no_grad(|| swiglu::forward(&gate.tensor, &up.tensor))
+    }
+
+    fn swiglu_backward(gate: TchTensor, up: TchTensor, grad: TchTensor) -> [TchTensor; 2] {
+        no_grad(|| swiglu::backward(&gate.tensor, &up.tensor, &grad.tensor))
+    }
+
+    fn label_log_probs(logits: TchTensor, labels: TchTensor) -> TchTensor {
+        no_grad(|| log_probs::forward(&logits.tensor, &labels.tensor))
+    }
+
+    fn label_log_probs_and_gradient(
+        logits: TchTensor,
+        labels: TchTensor,
+        coefficients: TchTensor,
+    ) -> (TchTensor, TchTensor) {
+        no_grad(|| log_probs::forward_and_gradient(logits, &labels.tensor, &coefficients.tensor))
+    }
+
+    fn adamw(
+        value: Tensor<Self, 1>,
+        gradient: Tensor<Self, 1>,
+        state: Option<AdamWState<Self>>,
+        step: AdamWStep,
+    ) -> (Tensor<Self, 1>, AdamWState<Self>) {
+        match value.device() {
+            LibTorchDevice::Cpu => adamw::step(value, gradient, state, step),
+            _ => definition::step(value, gradient, state, step),
+        }
+    }
+}
+
+/// In f32, which a tensor may be already.
+fn wide(tensor: &tch::Tensor) -> tch::Tensor {
+    tensor.to_kind(Kind::Float)
+}
+
+/// A tensor in f32 that may be written to.
+fn wide_copy(tensor: &tch::Tensor) -> tch::Tensor {
+    match tensor.kind() {
+        Kind::Float => tensor.copy(),
+        _ => tensor.to_kind(Kind::Float),
+    }
+}
