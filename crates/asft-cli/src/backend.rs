@@ -3,7 +3,10 @@
 use asft_model::TrainBackend;
 use clap::ValueEnum;
 
-use crate::failure::Failure;
+use crate::{
+    allocator::{self, Mapped},
+    failure::Failure,
+};
 
 /// Where tensors are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -35,6 +38,7 @@ pub fn dispatch<W: Work>(backend: Backend, work: W) -> Result<W::Output, Failure
 
 #[cfg(feature = "flex")]
 fn on_flex<W: Work>(work: W) -> Result<W::Output, Failure> {
+    allocator::keep_pages(Mapped::Nothing);
     work.run::<burn::backend::Autodiff<burn::backend::Flex>>(&Default::default())
 }
 
@@ -49,7 +53,7 @@ fn on_flex<W: Work>(_: W) -> Result<W::Output, Failure> {
 fn on_tch<W: Work>(work: W) -> Result<W::Output, Failure> {
     use burn::backend::{Autodiff, LibTorch, libtorch::LibTorchDevice};
 
-    crate::allocator::keep_pages();
+    allocator::keep_pages(Mapped::Large);
     let device = match tch::Cuda::is_available() {
         true => LibTorchDevice::Cuda(0),
         false => LibTorchDevice::Cpu,

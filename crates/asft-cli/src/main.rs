@@ -1,6 +1,5 @@
 //! The `asft` command.
 
-#[cfg(feature = "tch")]
 mod allocator;
 mod backend;
 mod bench;
