@@ -20,7 +20,8 @@ pub struct Block<B: LlamaBackend> {
 impl<B: LlamaBackend> Block<B> {
     /// Residual stream `[tokens, hidden]` in and out.
     pub fn forward(&self, x: Tensor<B, 2>, stream: &Stream<B>) -> Tensor<B, 2> {
-        let x = x.clone() + self.self_attn.forward(self.input_layernorm.forward(x), stream);
-        x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
+        // What is added comes first: nobody else holds it, so the sum can take its place.
+        let x = self.self_attn.forward(self.input_layernorm.forward(x.clone()), stream) + x;
+        self.mlp.forward(self.post_attention_layernorm.forward(x.clone())) + x
     }
 }

@@ -7,7 +7,7 @@ use asft_data::PairBatch;
 use asft_model::{Block, Llama, LlamaBackend, LlamaConfig, Stream, TrainBackend, head, parameters};
 use burn::{
     module::AutodiffModule,
-    tensor::{DType, IndexingUpdateOp, Tensor, backend::AutodiffBackend},
+    tensor::{DType, Tensor, backend::AutodiffBackend},
 };
 
 use crate::{
@@ -98,7 +98,7 @@ pub fn accumulate<A: TrainBackend>(
     let sum = gradients
         .take(EMBEDDING)
         .map_or_else(|| Tensor::zeros(shape, (device, DType::F32)), |sum| sum.reshape(shape));
-    let sum = sum.select_assign(0, ids, dx.cast(DType::F32), IndexingUpdateOp::Add);
+    let sum = A::InnerBackend::add_rows(sum, ids, dx);
     gradients.set(EMBEDDING, sum.reshape([length]));
     Ok(passed.losses)
 }

@@ -2,21 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{DType, Tensor, backend::Backend, s};
+use asft_model::LlamaBackend;
+use burn::tensor::{DType, Tensor};
 
 /// Flat gradients by parameter path.
 #[derive(Debug)]
-pub struct Gradients<B: Backend> {
+pub struct Gradients<B: LlamaBackend> {
     sums: BTreeMap<String, Tensor<B, 1>>,
 }
 
-impl<B: Backend> Default for Gradients<B> {
+impl<B: LlamaBackend> Default for Gradients<B> {
     fn default() -> Self {
         Self { sums: BTreeMap::new() }
     }
 }
 
-impl<B: Backend> Gradients<B> {
+impl<B: LlamaBackend> Gradients<B> {
     /// Adds a micro-batch's gradient of one parameter.
     pub fn add(&mut self, path: &str, gradient: Tensor<B, 1>) {
         let gradient = gradient.cast(DType::F32);
@@ -38,35 +39,7 @@ impl<B: Backend> Gradients<B> {
     }
 
     /// Euclidean norm over all parameters.
-    ///
-    /// Squares are summed in f32 over short rows, whose order of summation no backend changes from run to
-    /// run, and the rows' sums in f64.
     pub fn norm(&self) -> f64 {
-        self.sums.values().map(|gradient| sum_of_squares(gradient.clone())).sum::<f64>().sqrt()
+        self.sums.values().map(|gradient| B::sum_of_squares(gradient.clone())).sum::<f64>().sqrt()
     }
-}
-
-/// Elements of a row in [`sum_of_squares`].
-const ROW: usize = 512;
-
-fn sum_of_squares<B: Backend>(values: Tensor<B, 1>) -> f64 {
-    let length = values.dims()[0];
-    let rows = length / ROW;
-    let whole = values.clone().slice(s![..rows * ROW]).reshape([rows, ROW]);
-    let rest = values.slice(s![rows * ROW..]);
-    let rest: f64 = host(rest).map(|value| value * value).sum();
-    match rows {
-        0 => rest,
-        _ => host((whole.clone() * whole).sum_dim(1)).sum::<f64>() + rest,
-    }
-}
-
-fn host<B: Backend, const D: usize>(values: Tensor<B, D>) -> impl Iterator<Item = f64> {
-    values
-        .into_data()
-        .convert::<f32>()
-        .into_vec::<f32>()
-        .expect("converted to f32")
-        .into_iter()
-        .map(f64::from)
 }

@@ -10,13 +10,14 @@ mod matrix;
 mod rms_norm;
 mod rotary;
 mod simd;
+mod sums;
 mod swiglu;
 #[cfg(test)]
 mod tests;
 
 use burn::{
     backend::{Flex, flex::FlexTensor},
-    tensor::{DType, Shape, Tensor, TensorData, TensorMetadata},
+    tensor::{DType, Int, Shape, Tensor, TensorData, TensorMetadata},
 };
 
 use crate::{
@@ -81,6 +82,18 @@ impl LlamaBackend for Flex {
         coefficients: FlexTensor,
     ) -> (FlexTensor, FlexTensor) {
         log_probs::forward_and_gradient(logits, labels, coefficients)
+    }
+
+    fn add_rows(
+        sum: Tensor<Self, 2>,
+        indices: Tensor<Self, 1, Int>,
+        rows: Tensor<Self, 2>,
+    ) -> Tensor<Self, 2> {
+        sums::add_rows(sum, indices, rows)
+    }
+
+    fn sum_of_squares(values: Tensor<Self, 1>) -> f64 {
+        sums::sum_of_squares(values)
     }
 
     fn adamw(

@@ -158,6 +158,24 @@ proptest! {
     }
 
     #[test]
+    fn sums_are_the_definition(length in 1usize..40_000) {
+        let values = random([length]);
+        let (got, expected) = (Flex::sum_of_squares(values.clone()), ops::sums::sum_of_squares(values));
+        prop_assert!((got - expected).abs() <= 1e-6 * expected, "{got} against {expected}");
+    }
+
+    #[test]
+    fn rows_are_added_where_they_belong(length in 1usize..20, width in 1usize..40, count in 0usize..40) {
+        let (sum, rows) = (random([length, width]), random([count, width]));
+        let indices: Vec<i32> = (0..count).map(|row| (row * 7 % length) as i32).collect();
+        let indices = Tensor::<Flex, 1, Int>::from_data(TensorData::new(indices, [count]), &Default::default());
+        let before = sum.to_data();
+        let expected = ops::sums::add_rows(sum.clone(), indices.clone(), rows.clone());
+        close("sum", Flex::add_rows(sum.clone(), indices, rows), expected, 0.0);
+        prop_assert_eq!(sum.into_data(), before);
+    }
+
+    #[test]
     fn adamw_is_the_definition(length in 1usize..40_000, decay in 0.0f64..0.1) {
         let start = random([length]);
         let (mut ours, mut theirs) = ((start.clone(), None), (start, None));

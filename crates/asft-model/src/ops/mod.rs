@@ -11,13 +11,14 @@ pub(crate) mod log_probs;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
 pub(crate) mod rounding;
+pub(crate) mod sums;
 pub(crate) mod swiglu;
 pub mod tiled_attention;
 
 use burn::{
     backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::{
-        Tensor, TensorPrimitive,
+        Int, Tensor, TensorPrimitive,
         backend::{AutodiffBackend, Backend},
         ops::{FloatTensor, IntTensor},
     },
@@ -136,6 +137,21 @@ pub trait LlamaBackend: Backend {
         coefficients: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         log_probs::forward_and_gradient::<Self>(logits, labels, coefficients)
+    }
+
+    /// `sum` `[length, width]` with each of `rows` `[count, width]` added to the row that its index names, in
+    /// the type of `sum`.
+    fn add_rows(
+        sum: Tensor<Self, 2>,
+        indices: Tensor<Self, 1, Int>,
+        rows: Tensor<Self, 2>,
+    ) -> Tensor<Self, 2> {
+        sums::add_rows(sum, indices, rows)
+    }
+
+    /// Sum of the squares of flat f32 values, the same from run to run.
+    fn sum_of_squares(values: Tensor<Self, 1>) -> f64 {
+        sums::sum_of_squares(values)
     }
 
     /// One AdamW step of flat parameters with an f32 gradient. Parameters in bf16 are rounded by chance, from the

@@ -1,7 +1,7 @@
 //! Attention made of tensor operations, a tile of queries at a time.
 //!
-//! This is the definition the faster operations are tested against. A tile is at most [`TILE`] queries
-//! against the keys they can see at all, so memory grows with tokens × [`TILE`], and about half of the
+//! This is the definition the faster operations are tested against. A tile is at most 256 queries
+//! against the keys they can see at all, so memory grows with tokens × 256, and about half of the
 //! causal square is never computed. Query heads that share a key head are stacked as rows of one product,
 //! so keys and values are never repeated.
 
