@@ -57,11 +57,11 @@ impl StepLoad {
 const F32: u64 = 4;
 /// Most tokens of a micro-batch that is chosen: products gain nothing beyond.
 const MOST_TOKENS: usize = 8192;
-/// What adding a micro-batch's gradients to the sums costs, in tokens of a forward and backward pass: about
-/// 24 bytes moved against 6 FLOP a token for each parameter, at 60 FLOP a byte.
+/// What adding a micro-batch's gradients to the sums costs, in tokens of a forward and backward pass. An
+/// estimate: 24 bytes moved against 6 FLOP a token for each parameter, at 50 FLOP a byte.
 const MICRO_BATCH_COST: f64 = 200.0;
-/// Measured before the weights are loaded (docs/log.md, 2026-11-23).
-const PROCESS: u64 = 60_000_000;
+/// Peak of a dry run of 1,000 pairs with SmolLM2 (docs/log.md, 2026-11-23).
+const PROCESS: u64 = 84_000_000;
 
 impl MemoryPlan {
     /// The plan for given settings.

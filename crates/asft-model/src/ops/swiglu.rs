@@ -1,7 +1,7 @@
 //! The gate of the feed-forward layer (SwiGLU, arXiv 2002.05202) and the projection that follows it.
 //!
-//! As one node of the graph, gate and up are kept for the backward pass and their product is made again, which
-//! saves a third of what the layer would keep.
+//! As one node of the graph, gate and up are kept for the backward pass and their product is made again:
+//! two tensors of the inner width are kept instead of three.
 
 use burn::{
     backend::{
