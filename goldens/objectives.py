@@ -16,10 +16,22 @@ from mpmath import exp, log, mp, mpf
 mp.dps = 400
 STEP = mpf(10) ** -120
 DEFAULTS = {
-    "asft": {"beta": 0.1, "temperature": 1.0, "nll_weight": 1.0, "eps": 1e-4},
-    "sft": {"nll_weight": 1.0, "eps": 1e-4},
-    "orpo": {"beta": 0.1, "nll_weight": 1.0, "eps": 1e-4},
+    "asft": {"beta": 0.1, "temperature": 1.0, "nll_weight": 1.0},
+    "sft": {"nll_weight": 1.0},
+    "orpo": {"beta": 0.1, "nll_weight": 1.0},
+    "simpo": {"beta": 2.0, "gamma_beta_ratio": 0.5, "label_smoothing": 0.0},
+    "cpo": {"beta": 0.1, "label_smoothing": 0.0, "nll_weight": 1.0},
+    "slic": {"beta": 0.1, "nll_weight": 1.0},
+    "dpo": {"beta": 0.1, "label_smoothing": 0.0},
+    "robust": {"beta": 0.1, "label_smoothing": 0.1},
+    "hinge": {"beta": 0.1},
+    "ipo": {"beta": 0.1},
+    "sigmoid_norm": {"beta": 5.0},
+    "nca": {"beta": 0.01},
+    "bco": {"beta": 0.01, "delta": 0.0},
+    "kto": {"beta": 0.1, "z": 0.0, "lambda_chosen": 1.0, "lambda_rejected": 1.0},
 }
+WITH_REFERENCE = {"dpo", "robust", "hinge", "ipo", "sigmoid_norm", "nca", "bco", "kto"}
 
 
 def slope(f, x):
@@ -44,13 +56,41 @@ def log_odds(a, eps):
     return guarded(odds_complement, eps)(a) - a
 
 
-def align(name, h, a_w, a_l):
-    """The preference part, as a function of both per-token NLLs."""
+def sigma(x):
+    return 1 / (1 + exp(-x))
+
+
+def align(name, h, s, T, ref):
+    """The preference part. s, T and ref hold sums of log-probs, tokens and reference sums of both answers."""
+    s_w, s_l = s["chosen"], s["rejected"]
+    T_w, T_l = T["chosen"], T["rejected"]
+    a_w, a_l = -s_w / T_w, -s_l / T_l
+    r_w, r_l = s_w - ref["chosen"], s_l - ref["rejected"]
+    beta = h.get("beta")
+    logistic = lambda x: (1 - h["label_smoothing"]) * softplus(-x) + h["label_smoothing"] * softplus(x)
+    definitions = {
+        "sft": lambda: mpf(0),
+        "asft": lambda: asft(h, a_w, a_l),
+        "orpo": lambda: softplus(log_odds(a_l, h["eps"]) - log_odds(a_w, h["eps"])),
+        "simpo": lambda: logistic(beta * (s_w / T_w - s_l / T_l - h["gamma_beta_ratio"])),
+        "cpo": lambda: logistic(beta * (s_w - s_l)),
+        "slic": lambda: max(mpf(0), 1 - beta * (s_w - s_l)),
+        "dpo": lambda: logistic(beta * (r_w - r_l)),
+        "robust": lambda: ((1 - h["label_smoothing"]) * softplus(-beta * (r_w - r_l))
+                           - h["label_smoothing"] * softplus(beta * (r_w - r_l))) / (1 - 2 * h["label_smoothing"]),
+        "hinge": lambda: max(mpf(0), 1 - beta * (r_w - r_l)),
+        "ipo": lambda: (r_w / T_w - r_l / T_l - 1 / (2 * beta)) ** 2,
+        "sigmoid_norm": lambda: softplus(-beta * (r_w / T_w - r_l / T_l)),
+        "nca": lambda: softplus(-beta * r_w) + softplus(beta * r_w) / 2 + softplus(beta * r_l) / 2,
+        "bco": lambda: softplus(h["delta"] - beta * r_w) + softplus(beta * r_l - h["delta"]),
+        "kto": lambda: h["lambda_chosen"] * (1 - sigma(beta * (r_w - h["z"])))
+                       + h["lambda_rejected"] * (1 - sigma(beta * (h["z"] - r_l))),
+    }
+    return definitions[name]()
+
+
+def asft(h, a_w, a_l):
     eps = h["eps"]
-    if name == "sft":
-        return mpf(0)
-    if name == "orpo":
-        return softplus(log_odds(a_l, eps) - log_odds(a_w, eps))
     tau = h["temperature"]
     chosen = lambda a: softplus(-tau * (odds_complement(a) - a))
     rejected = lambda a: softplus(tau * (odds_complement(a) - a))
@@ -64,7 +104,7 @@ def align(name, h, a_w, a_l):
 
 
 def settings(name, hyper):
-    h = {**DEFAULTS[name], **hyper}
+    h = {"nll_weight": 0.0, "eps": 1e-4, **DEFAULTS[name], **hyper}
     return {key: mpf(value) if isinstance(value, (int, float)) else value for key, value in h.items()}
 
 
@@ -78,14 +118,27 @@ def nll(h, pair, sums, step):
     return -total * len(step) / sum(tokens(p) for p in step)
 
 
+def align_of(name, h, pair, sums):
+    tokens = {side: pair[side]["tokens"] for side in ("chosen", "rejected")}
+    reference = {side: mpf(pair[side].get("ref_logp_sum", 0)) for side in ("chosen", "rejected")}
+    return align(name, h, sums, tokens, reference)
+
+
 def loss(name, h, pair, sums, step):
     total = mpf(0)
     if h["nll_weight"] != 0:
         total += h["nll_weight"] * nll(h, pair, sums, step)
-    if h.get("beta", 0) != 0:
-        a_w, a_l = (-sums[side] / pair[side]["tokens"] for side in ("chosen", "rejected"))
-        total += h["beta"] * align(name, h, a_w, a_l)
+    weight = h["beta"] if name in ("asft", "orpo") else 1
+    if weight != 0:
+        total += weight * align_of(name, h, pair, sums)
     return total
+
+
+def reward(name, pair, sums, side):
+    """Before scaling by beta."""
+    if name in WITH_REFERENCE:
+        return sums[side] - mpf(pair[side]["ref_logp_sum"])
+    return sums[side] if name in ("cpo", "slic") else sums[side] / pair[side]["tokens"]
 
 
 def evaluate(name, hyper, pair, step):
@@ -93,21 +146,22 @@ def evaluate(name, hyper, pair, step):
     sums = {side: mpf(pair[side]["logp_sum"]) for side in pair}
     l_w, l_l = (sums[side] / pair[side]["tokens"] for side in ("chosen", "rejected"))
     beta = h.get("beta", mpf(1))
+    reward_w, reward_l = (reward(name, pair, sums, side) for side in ("chosen", "rejected"))
     o_w, o_l = log_odds(-l_w, h["eps"]), log_odds(-l_l, h["eps"])
     metrics = {
         "loss": loss(name, h, pair, sums, step),
         "nll": nll(h, pair, sums, step),
-        "align": align(name, h, -l_w, -l_l),
+        "align": align_of(name, h, pair, sums),
         "logps_chosen": l_w,
         "logps_rejected": l_l,
         "margin": l_w - l_l,
         "accuracy": mpf(l_w > l_l),
         "logps_sum_chosen": sums["chosen"],
         "logps_sum_rejected": sums["rejected"],
-        "rewards_chosen": beta * l_w,
-        "rewards_rejected": beta * l_l,
-        "rewards_margin": beta * (l_w - l_l),
-        "rewards_accuracy": mpf(l_w > l_l),
+        "rewards_chosen": beta * reward_w,
+        "rewards_rejected": beta * reward_l,
+        "rewards_margin": beta * (reward_w - reward_l),
+        "rewards_accuracy": mpf(reward_w > reward_l),
         "log_odds_chosen": o_w,
         "log_odds_rejected": o_l,
         "log_odds_margin": o_w - o_l,
@@ -128,6 +182,15 @@ def f32(x):
 def pair(chosen, rejected, prompt=None):
     named = {"chosen": chosen, "rejected": rejected, "prompt": prompt}
     return {k: {"logp_sum": f32(v[0]), "tokens": v[1]} for k, v in named.items() if v}
+
+
+def with_reference(name, p, shift=(3.25, -2.5)):
+    """The pair with reference sums that differ from the model's by `shift`, where the objective reads them."""
+    if name not in WITH_REFERENCE:
+        return p
+    shifts = dict(zip(("chosen", "rejected"), shift))
+    return {side: {**part, "ref_logp_sum": f32(part["logp_sum"] - shifts[side])} if side in shifts else part
+            for side, part in p.items()}
 
 
 def case(id, name, hyper, p):
@@ -166,17 +229,33 @@ PAIRS = [TYPICAL, pair((-3.0, 8), (-44.0, 20), (-12.5, 5)), pair((-512.0, 700), 
 SPLITS = [[[0, 1, 2, 3]], [[0], [1, 2, 3]], [[3, 1], [0, 2]]]
 TRL = {"nll_scope": "prompt_response", "nll_reduction": "token"}
 
-cases = [case(f"{name}-{label}", name, hyper, p) for name, hypers in {
+EXTREMES = {"typical": TYPICAL, "sure-rejected": SURE_REJECTED, "sure-chosen": SURE_CHOSEN, "past-one": PAST_ONE,
+            "tiny": TINY}
+cases = [case(f"{name}-{i}-{label}", name, hyper, p) for name, hypers in {
     "asft": [{}, {"beta": 0.5, "nll_weight": 0.25}, {"temperature": 0.5}, {"temperature": 3.0, "eps": 1e-3}],
     "sft": [{}],
     "orpo": [{}, {"beta": 0.75, "eps": 1e-2}],
-}.items() for i, hyper in enumerate(hypers) for label, p in {
-    f"{i}-typical": TYPICAL, f"{i}-sure-rejected": SURE_REJECTED, f"{i}-sure-chosen": SURE_CHOSEN,
-    f"{i}-past-one": PAST_ONE, f"{i}-tiny": TINY,
-}.items()]
-cases += [case(f"{name}-prompt", name, {"nll_scope": "prompt_response"}, TYPICAL) for name in DEFAULTS]
-batches = [b for name in DEFAULTS for i, hyper in enumerate([{}, {"nll_reduction": "token"}, TRL])
-           for b in batch(f"{name}-{i}", name, hyper, PAIRS, SPLITS[:1] if i == 0 else SPLITS[1:])]
+}.items() for i, hyper in enumerate(hypers) for label, p in EXTREMES.items()]
+# Shifts of both answers from the reference: ordinary, the other way round, far beyond every kink and saturation, none.
+SHIFTS = {"ahead": (3.25, -2.5), "behind": (-7.5, 4.0), "far": (2000.0, -900.0), "lost": (-2000.0, 900.0), "same": (0.0, 0.0)}
+OTHERS = {
+    "simpo": [{}, {"label_smoothing": 0.2, "nll_weight": 0.5}], "cpo": [{}, {"label_smoothing": 0.2, "nll_weight": 0.0}],
+    "slic": [{}, {"beta": 0.5, "nll_weight": 0.0}], "dpo": [{}, {"label_smoothing": 0.2, "nll_weight": 0.5}],
+    "robust": [{}, {"beta": 0.5, "label_smoothing": 0.3}], "hinge": [{}, {"beta": 0.5, "nll_weight": 1.0}],
+    "ipo": [{}, {"beta": 0.5, "nll_weight": 1.0}], "sigmoid_norm": [{}, {"beta": 0.1, "nll_weight": 1.0}],
+    "nca": [{}, {"beta": 0.5, "nll_weight": 1.0}], "bco": [{}, {"beta": 0.5, "delta": -0.75}],
+    "kto": [{}, {"beta": 0.5, "z": 1.5, "lambda_chosen": 0.75, "lambda_rejected": 1.5}],
+}
+cases += [case(f"{name}-{i}-{label}", name, hyper, p) for name, hypers in OTHERS.items()
+          for i, hyper in enumerate(hypers) for label, p in (
+              {label: with_reference(name, TYPICAL, shift) for label, shift in SHIFTS.items()}
+              if name in WITH_REFERENCE else {**EXTREMES, "sure": pair((-2.5e-6, 3), (-900.0, 20))}).items()]
+cases += [case(f"{name}-prompt", name, {"nll_scope": "prompt_response", **({} if name in ("sft", "orpo") else {"nll_weight": 1.0})},
+               with_reference(name, TYPICAL)) for name in DEFAULTS]
+batches = [b for name in DEFAULTS
+           for i, hyper in enumerate([{}, {"nll_reduction": "token"}, TRL] if DEFAULTS[name].get("nll_weight") else [{}])
+           for b in batch(f"{name}-{i}", name, hyper, [with_reference(name, p) for p in PAIRS],
+                          SPLITS[:1] if i == 0 else SPLITS[1:])]
 
 print("{\"schema\": 1, \"kind\": \"objectives\", \"computed_with\": \"goldens/objectives.py, mpmath, 400 digits\",")
 for key, rows, end in (("cases", cases, ","), ("batches", batches, "}")):

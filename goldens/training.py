@@ -29,16 +29,63 @@ RUNS = [
     ("orpo", {"beta": 0.1, "nll_scope": "prompt_response", "nll_reduction": "token"}),
     ("sft", {}),
 ]
+# Of one checkpoint only. The model as it was before the first step is the reference.
+MORE_RUNS = [
+    ("dpo", {"beta": 0.1}),
+    ("dpo", {"beta": 0.5, "label_smoothing": 0.1, "nll_weight": 1.0, "nll_scope": "prompt_response"}),
+    ("robust", {"beta": 0.5, "label_smoothing": 0.1}),
+    ("hinge", {"beta": 0.5}),
+    ("ipo", {"beta": 0.1}),
+    ("sigmoid_norm", {"beta": 5.0}),
+    ("nca", {"beta": 0.5}),
+    ("bco", {"beta": 0.5, "delta": 0.25}),
+    ("kto", {"beta": 0.5, "z": 0.5, "lambda_rejected": 1.5}),
+    ("simpo", {"beta": 2.0, "gamma_beta_ratio": 0.5}),
+    ("cpo", {"beta": 0.1, "nll_weight": 1.0, "nll_reduction": "token"}),
+    ("slic", {"beta": 0.1, "nll_weight": 1.0}),
+]
 
 
 def log_odds(l):
     return l - torch.log(-torch.expm1(l))
 
 
+def preference(name, keys, s_w, s_l, t_w, t_l, ref_w, ref_l):
+    """The loss of a pair without its NLL, for the objectives that are not ASFT, ORPO or SFT."""
+    beta, smoothing = keys["beta"], keys.get("label_smoothing", 0.0)
+    logistic = lambda x: -(1 - smoothing) * logsigmoid(x) - smoothing * logsigmoid(-x)
+    r_w, r_l = s_w - ref_w, s_l - ref_l
+    match name:
+        case "simpo":
+            return logistic(beta * (s_w / t_w - s_l / t_l - keys["gamma_beta_ratio"]))
+        case "cpo":
+            return logistic(beta * (s_w - s_l))
+        case "slic":
+            return torch.relu(1 - beta * (s_w - s_l))
+        case "dpo":
+            return logistic(beta * (r_w - r_l))
+        case "robust":
+            x = beta * (r_w - r_l)
+            return (-(1 - smoothing) * logsigmoid(x) + smoothing * logsigmoid(-x)) / (1 - 2 * smoothing)
+        case "hinge":
+            return torch.relu(1 - beta * (r_w - r_l))
+        case "ipo":
+            return (r_w / t_w - r_l / t_l - 1 / (2 * beta)) ** 2
+        case "sigmoid_norm":
+            return -logsigmoid(beta * (r_w / t_w - r_l / t_l))
+        case "nca":
+            return -logsigmoid(beta * r_w) - 0.5 * logsigmoid(-beta * r_w) - 0.5 * logsigmoid(-beta * r_l)
+        case "bco":
+            return -logsigmoid(beta * r_w - keys["delta"]) - logsigmoid(keys["delta"] - beta * r_l)
+        case "kto":
+            gain, loss = torch.sigmoid(beta * (r_w - keys["z"])), torch.sigmoid(beta * (keys["z"] - r_l))
+            return (1 - gain) + keys["lambda_rejected"] * (1 - loss)
+
+
 def loss_of_step(name, keys, scored):
-    """scored: per pair (s_w, s_l, s_p, T_w, T_l, T_p); the loss of the optimizer step, a mean over its pairs."""
+    """scored: per pair (s_w, s_l, s_p, T_w, T_l, T_p, ref_w, ref_l); the loss of the optimizer step, a mean over its pairs."""
     nll, align, nll_sum, nll_tokens = [], [], 0.0, 0
-    for s_w, s_l, s_p, t_w, t_l, t_p in scored:
+    for s_w, s_l, s_p, t_w, t_l, t_p, ref_w, ref_l in scored:
         l_w, l_l = s_w / t_w, s_l / t_l
         prompt_too = keys.get("nll_scope") == "prompt_response"
         total, tokens = (s_p + s_w, t_p + t_w) if prompt_too else (s_w, t_w)
@@ -49,13 +96,18 @@ def loss_of_step(name, keys, scored):
             align.append(-logsigmoid(t * log_odds(l_w)) - logsigmoid(-t * log_odds(l_l)))
         elif name == "orpo":
             align.append(-logsigmoid(log_odds(l_w) - log_odds(l_l)))
+        elif name != "sft":
+            align.append(preference(name, keys, s_w, s_l, t_w, t_l, ref_w, ref_l))
     loss = nll_sum / nll_tokens if keys.get("nll_reduction") == "token" else sum(nll) / len(nll)
-    return loss + keys["beta"] * sum(align) / len(align) if align else loss
+    if name == "sft":
+        return loss
+    align = sum(align) / len(align)
+    return loss + keys["beta"] * align if name in ("asft", "orpo") else keys.get("nll_weight", 0.0) * loss + align
 
 
-def score(model, ids):
+def score(model, ids, reference):
     prompt, chosen, rejected = ids
-    return (*sums(model, prompt, chosen, rejected), len(chosen), len(rejected), len(prompt) - 1)
+    return (*sums(model, prompt, chosen, rejected), len(chosen), len(rejected), len(prompt) - 1, *reference)
 
 
 def train(checkpoint, name, keys, exact):
@@ -68,9 +120,12 @@ def train(checkpoint, name, keys, exact):
         lr=OPTIMIZER["learning_rate"], betas=OPTIMIZER["betas"], eps=OPTIMIZER["eps"], foreach=False,
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, WARMUP_STEPS, STEPS)
+    with torch.no_grad():
+        references = [sums(model, *ids)[:2] for ids in encoded]
     steps = []
     for step in range(STEPS):
-        scored = [score(model, encoded[(step * PAIRS_PER_STEP + i) % len(encoded)]) for i in range(PAIRS_PER_STEP)]
+        rows = [(step * PAIRS_PER_STEP + i) % len(encoded) for i in range(PAIRS_PER_STEP)]
+        scored = [score(model, encoded[row], references[row]) for row in rows]
         loss = loss_of_step(name, keys, scored)
         optimizer.zero_grad()
         loss.backward()
@@ -105,7 +160,7 @@ def worst_difference(exact, rounded):
 def main():
     runs = []
     for checkpoint in ("llama3", "llama31_tied"):
-        for name, keys in RUNS:
+        for name, keys in RUNS + (MORE_RUNS if checkpoint == "llama31_tied" else []):
             exact = train(checkpoint, name, keys, exact=True)
             strays = worst_difference(exact, train(checkpoint, name, keys, exact=False))
             assert strays < 1e-4 and all(math.isfinite(s["loss"]) for s in exact[0]), strays

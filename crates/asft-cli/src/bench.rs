@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use asft_data::{PairBatch, pack::ScoredRows};
 use asft_model::{AttentionLayout, LlamaConfig, TrainBackend};
-use asft_train::{Job, RunConfig, Trainer, memory};
+use asft_train::{Job, Reference, RunConfig, Trainer, memory};
 use burn::tensor::{Distribution, Tensor, backend::AutodiffBackend};
 use clap::Args;
 use serde_json::json;
@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Pairs of one optimizer step.
     #[arg(long, default_value_t = 4)]
     pairs_per_step: usize,
+    /// Trains with this objective and its defaults.
+    #[arg(long, value_name = "NAME")]
+    objective: Option<String>,
     /// Sets one configuration key; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     assignments: Vec<String>,
@@ -50,7 +53,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         format!("train.pairs_per_step={}", arguments.pairs_per_step),
     ];
     assignments.extend(arguments.assignments);
-    let config = RunConfig::parse("[model]\n[data]\n[train]\n", "bench", None, &assignments)?;
+    let config = RunConfig::parse(
+        "[model]\n[data]\n[train]\n",
+        "bench",
+        arguments.objective.as_deref(),
+        &assignments,
+    )?;
     let job = Job::read_first(config, Some(arguments.pairs))?;
     let result = backend::dispatch(arguments.backend, Benchmark { job })?;
     output::print(&format!("{result:#}\n"))
@@ -64,11 +72,15 @@ impl Work for Benchmark {
     type Output = serde_json::Value;
 
     fn run<A: TrainBackend>(self, device: &A::Device) -> Result<Self::Output, Failure> {
-        let job = self.job;
+        let mut job = self.job;
         let work = Arithmetic::of(&job);
         let (pairs, total_steps) = (job.train.pairs.len(), job.total_steps);
         let (plan, expected) = (job.memory, job.memory.peak());
-        let mut trainer = Trainer::<A>::new(job, None, device)?;
+        let started = Instant::now();
+        let reference = Reference::prepare(&mut job, device, |_, _| true)?.expect("it is not stopped");
+        let reference_seconds = started.elapsed().as_secs_f64();
+        let mut trainer = Trainer::<A>::new(job, reference, None, device)?;
+        trainer.time_phases();
         let started = Instant::now();
         let (mut losses, mut seconds) = (vec![], vec![]);
         for _ in 0..total_steps {
@@ -80,10 +92,13 @@ impl Work for Benchmark {
         A::sync(device).map_err(|error| Failure::Run(anyhow::anyhow!("{error:?}")))?;
         let whole = started.elapsed().as_secs_f64();
         let peak = memory::peak_bytes();
+        let phases = json!(trainer.phases().seconds());
         drop(trainer);
         Ok(json!({
+            "reference_seconds": reference_seconds,
             "seconds_per_step": whole / total_steps as f64,
             "step_seconds": seconds,
+            "phase_seconds": phases,
             "pairs_per_second": pairs as f64 / whole,
             "tokens_per_second": work.tokens as f64 / whole,
             "peak_memory_bytes": peak,

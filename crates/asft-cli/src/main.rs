@@ -1,6 +1,7 @@
 //! The `asft` command.
 
 mod allocator;
+mod analyze;
 mod backend;
 mod bench;
 mod export;
@@ -45,6 +46,9 @@ enum Command {
     /// Look at preference data as training will see it.
     #[command(subcommand)]
     Data(DataCommand),
+    /// The paper's figures, from formulas and from runs.
+    #[command(subcommand)]
+    Analyze(analyze::Command),
     /// Write a model as a Hugging Face directory.
     Export(export::Arguments),
     /// Fetch a model or a data set.
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Score(arguments) => score::run(arguments),
         Command::Objective(arguments) => objective::run(arguments),
         Command::Data(DataCommand::Inspect(arguments)) => inspect::run(arguments),
+        Command::Analyze(command) => analyze::run(command),
         Command::Export(arguments) => export::run(arguments),
         Command::Fetch(arguments) => fetch::run(&arguments).map_err(fetch_failure),
         Command::Bench(BenchCommand::Train(arguments)) => bench::run(arguments),

@@ -31,6 +31,9 @@ impl Progress {
     /// Shows an event.
     pub fn show(&mut self, event: Event<'_>) {
         match event {
+            Event::Referencing { done, total } => {
+                self.line(done == total, || format!("reference model: {done}/{total} pairs"))
+            }
             Event::Started { from, total } => self.start(from, total),
             Event::Step(row) => self.step(row),
             Event::Evaluating { done, total } => match &self.bar {

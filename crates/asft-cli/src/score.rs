@@ -8,6 +8,7 @@ use asft_data::{
 };
 use asft_model::{Llama, TrainBackend, WeightType, checkpoint::Checkpoint};
 use asft_train::{
+    check_same_tokenizer,
     config::DataSettings,
     evaluate::{ScoredPair, score_pairs},
     load_options, open_checkpoint, warn_beyond_positions,
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// Adds this objective's loss and derivatives to each line.
     #[arg(long, value_name = "NAME")]
     objective: Option<String>,
+    /// The frozen model of objectives that need one: as --model, with the same tokenizer.
+    #[arg(long, value_name = "M2")]
+    reference: Option<PathBuf>,
     /// Where the lines go.
     #[arg(long, value_name = "OUT.jsonl")]
     output: PathBuf,
@@ -104,18 +108,38 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let weight_type: WeightType = parse("--dtype", &arguments.dtype)?;
     let (checkpoint, tokenizer) = open_checkpoint(&arguments.model)?;
     warn_beyond_positions(arguments.data.max_length, checkpoint.config());
+    let reference = match (&objective, &arguments.reference) {
+        (Some(objective), Some(path)) if objective.needs_reference() => {
+            let (checkpoint, own_tokenizer) = open_checkpoint(path)?;
+            check_same_tokenizer(path, &own_tokenizer, &tokenizer)?;
+            Some(checkpoint)
+        }
+        (Some(objective), None) if objective.needs_reference() => {
+            return Err(Failure::input(format!(
+                "objective {} compares with a reference model\nhint: name it with --reference M2",
+                objective.name()
+            )));
+        }
+        (_, Some(_)) => {
+            note!("--reference is not read: only an objective with a reference model needs it");
+            None
+        }
+        (_, None) => None,
+    };
     let dataset = arguments.data.load(&tokenizer)?;
     output::check_writable(&arguments.output, &[arguments.data.data.clone().into()])?;
     note!("data: {}", dataset.report.to_string().trim_end());
     let prompts = objective.as_ref().is_some_and(Objective::needs_prompt_scores);
-    let scoring = Scoring {
-        checkpoint,
-        weight_type,
-        dataset: &dataset,
-        prompts,
-        micro_batch_tokens: arguments.micro_batch_tokens,
+    let score = |checkpoint, prompts| {
+        let micro_batch_tokens = arguments.micro_batch_tokens;
+        let scoring = Scoring { checkpoint, weight_type, dataset: &dataset, prompts, micro_batch_tokens };
+        backend::dispatch(arguments.backend, scoring)
     };
-    let scored = backend::dispatch(arguments.backend, scoring)?;
+    let reference = reference.map(|checkpoint| score(checkpoint, false)).transpose()?;
+    let mut scored = score(checkpoint, prompts)?;
+    for (scored, reference) in scored.iter_mut().zip(reference.into_iter().flatten()) {
+        scored.scores = scored.scores.with_reference(reference.scores.into());
+    }
     let mut lines = String::new();
     for (pair, scored) in dataset.pairs.iter().zip(&scored) {
         let mut line = serde_json::to_value(scored).map_err(|error| Failure::Run(error.into()))?;

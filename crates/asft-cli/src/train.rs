@@ -78,6 +78,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     progress.finish();
     match outcome? {
         Outcome::Finished(summary) => print_summary(&summary, arguments.json),
+        Outcome::InterruptedBefore => Err(Failure::Interrupted(
+            "interrupted while the reference model scored the pairs\nhint: the same command goes on from there"
+                .to_owned(),
+        )),
         Outcome::Interrupted { step, checkpoint } => Err(Failure::Interrupted(format!(
             "interrupted after step {step}; checkpoint: {}\nhint: --resume goes on from there",
             checkpoint.display()
@@ -140,9 +144,10 @@ fn interruptible() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
-    let MemoryPlan { weights, gradients, optimizer, activations, head, process, .. } = job.memory;
+    let MemoryPlan { weights, reference, gradients, optimizer, activations, head, process, .. } = job.memory;
     let parts = [
         ("weights", weights),
+        ("reference", reference),
         ("gradients", gradients),
         ("optimizer", optimizer),
         ("activations", activations),

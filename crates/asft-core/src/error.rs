@@ -64,6 +64,12 @@ pub enum ObjectiveError {
         /// The side without a reference sum.
         side: Side,
     },
+    /// A point outside of the plane of likelihoods.
+    #[error("{value} is no likelihood that a network gives: it must lie between 0 and 1")]
+    Likelihood {
+        /// The value found.
+        value: f64,
+    },
     /// A step without pairs, or without tokens where their number divides the loss.
     #[error("the step's number of {what} is 0, and the loss is divided by it")]
     EmptyStep {

@@ -27,6 +27,12 @@ pub fn sigmoid(x: f64) -> f64 {
     }
 }
 
+/// `S(x) = (1-ε)·sp(-x) + ε·sp(x)`, the logistic loss of a label that is wrong with probability ε, and its slope.
+#[must_use]
+pub fn smoothed(x: f64, eps: f64) -> (f64, f64) {
+    ((1.0 - eps) * softplus(-x) + eps * softplus(x), eps * sigmoid(x) - (1.0 - eps) * sigmoid(-x))
+}
+
 /// `g(a) = -log(1 - e^{-a})`, the negative log-likelihood of the complement; infinite at `a = 0`.
 ///
 /// Below `ln 2` the difference `1 - e^{-a}` cancels, above it its logarithm does: each branch avoids one.

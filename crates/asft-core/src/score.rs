@@ -76,6 +76,33 @@ impl PairScores {
     pub fn new(chosen: AnswerScore, rejected: AnswerScore) -> Self {
         Self { chosen, rejected: Some(rejected), prompt: None }
     }
+
+    /// These scores beside the reference model's.
+    #[must_use]
+    pub fn with_reference(mut self, reference: ReferenceSums) -> Self {
+        self.chosen.ref_logp_sum = Some(reference.chosen);
+        if let Some(rejected) = &mut self.rejected {
+            rejected.ref_logp_sum = reference.rejected;
+        }
+        self
+    }
+}
+
+/// What a frozen reference model leaves of a pair: its sums of log-probs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ReferenceSums {
+    /// Over the chosen answer's scored tokens.
+    pub chosen: f64,
+    /// Over the rejected answer's; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<f64>,
+}
+
+impl From<PairScores> for ReferenceSums {
+    /// The sums of a pair that the reference model scored.
+    fn from(scores: PairScores) -> Self {
+        Self { chosen: scores.chosen.logp_sum, rejected: scores.rejected.map(|rejected| rejected.logp_sum) }
+    }
 }
 
 /// A checked answer, in the form the formulas use.
@@ -85,6 +112,8 @@ pub(crate) struct Answer {
     pub sum: f64,
     /// T: number of scored tokens, at least 1.
     pub tokens: f64,
+    /// ref: the same sum under the reference model, 0 without one.
+    pub reference: f64,
 }
 
 impl Answer {
@@ -97,12 +126,23 @@ impl Answer {
         if let Some(reference) = score.ref_logp_sum {
             check_finite(side, "ref_logp_sum", reference)?;
         }
-        Ok(Self { sum: score.logp_sum, tokens: score.tokens as f64 })
+        let reference = score.ref_logp_sum.unwrap_or(0.0);
+        Ok(Self { sum: score.logp_sum, tokens: score.tokens as f64, reference })
     }
 
     /// l: log-prob per token.
     pub fn mean(&self) -> f64 {
         self.sum / self.tokens
+    }
+
+    /// r = s − ref: log-ratio to the reference model.
+    pub fn log_ratio(&self) -> f64 {
+        self.sum - self.reference
+    }
+
+    /// r / T: log-ratio per token.
+    pub fn mean_log_ratio(&self) -> f64 {
+        self.log_ratio() / self.tokens
     }
 
     /// a = −l: negative log-likelihood per token.

@@ -37,6 +37,15 @@ pub struct PairGrad {
     pub prompt: Option<f64>,
 }
 
+/// The derivatives of a pair that are known before any forward pass, see [`Objective::known_grad`].
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct KnownGrad {
+    /// [`PairGrad::chosen`].
+    pub chosen: Option<f64>,
+    /// [`PairGrad::prompt`].
+    pub prompt: Option<f64>,
+}
+
 /// One pair's part of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PairLoss {
@@ -145,23 +154,26 @@ impl Objective {
         pairs.iter().enumerate().map(evaluate).collect()
     }
 
-    /// [`PairGrad::chosen`] of a pair with `chosen_tokens` scored tokens where it is known before any forward pass,
-    /// bit for bit: `asft` at τ = 1 and `sft`, with an NLL over the response. It lets the engine take the
-    /// chosen side's gradient in the pass that scores it.
+    /// What of a pair's [`PairGrad`] follows from its token counts alone, bit for bit: the prompt's part always, the
+    /// chosen answer's for `asft` at τ = 1 and `sft`. It lets the engine take those gradients in the pass that
+    /// scores. `prompt` counts all prompt tokens but the first, where the prompt is scored.
     #[must_use]
-    pub fn known_chosen_grad(&self, chosen_tokens: usize, norm: &StepNorm) -> Option<f64> {
+    pub fn known_grad(&self, chosen: usize, prompt: Option<usize>, norm: &StepNorm) -> KnownGrad {
         let formula = self.formula();
         let nll = formula.nll();
-        let slope = formula.constant_chosen_slope()?;
-        let counts_known = chosen_tokens > 0
+        let counted = chosen > 0
             && norm.pairs > 0
             && (nll.reduction == NllReduction::Pair || norm.nll_tokens > 0)
-            && (nll.scope == NllScope::Response || nll.weight == 0.0);
-        counts_known.then(|| {
-            let tokens = chosen_tokens as f64;
-            weighted(nll.weight, nll.slope(tokens, norm))
-                + weighted(formula.align_weight(), slope / tokens) / norm.pairs as f64
-        })
+            && (nll.scope == NllScope::Response || nll.weight == 0.0 || prompt.is_some());
+        if !counted {
+            return KnownGrad::default();
+        }
+        let nll_slope = weighted(nll.weight, nll.slope(nll.tokens(chosen, prompt) as f64, norm));
+        let align_slope = |slope| weighted(formula.align_weight(), slope / chosen as f64) / norm.pairs as f64;
+        KnownGrad {
+            chosen: formula.constant_chosen_slope().map(|slope| nll_slope + align_slope(slope)),
+            prompt: (nll.scope == NllScope::PromptResponse && prompt.is_some()).then_some(nll_slope),
+        }
     }
 
     fn checked(&self, answer: &AnswerScore, side: Side) -> Result<Answer, ObjectiveError> {
@@ -269,39 +281,50 @@ mod tests {
     }
 
     #[test]
-    fn known_chosen_gradient_is_the_one_evaluated() {
+    fn a_known_gradient_is_the_one_evaluated() {
         let (asft, sft) = (Asft::default(), Sft::default());
-        let token = NllReduction::Token;
-        let known: [Objective; 6] = [
-            asft.clone().into(),
-            Asft { nll_reduction: token, ..asft.clone() }.into(),
-            Asft { nll_weight: 0.0, nll_scope: NllScope::PromptResponse, beta: 0.3, ..asft.clone() }.into(),
-            Asft { beta: 0.0, ..asft.clone() }.into(),
-            sft.clone().into(),
-            Sft { nll_reduction: token, ..sft.clone() }.into(),
+        let (token, both) = (NllReduction::Token, NllScope::PromptResponse);
+        let objectives: [(Objective, bool); 11] = [
+            (asft.clone().into(), true),
+            (Asft { nll_reduction: token, ..asft.clone() }.into(), true),
+            (Asft { nll_weight: 0.0, nll_scope: both, beta: 0.3, ..asft.clone() }.into(), true),
+            (Asft { nll_scope: both, ..asft.clone() }.into(), true),
+            (Asft { nll_scope: both, nll_reduction: token, ..asft.clone() }.into(), true),
+            (Asft { beta: 0.0, ..asft.clone() }.into(), true),
+            (Asft { temperature: 0.5, ..asft.clone() }.into(), false),
+            (sft.clone().into(), true),
+            (Sft { nll_reduction: token, nll_scope: both }.into(), true),
+            (Orpo::default().into(), false),
+            (Orpo { nll_scope: both, ..Orpo::default() }.into(), false),
         ];
-        for objective in known {
+        for (objective, chosen_is_known) in objectives {
             for (tokens, pairs, nll_tokens) in [(1, 1, 1), (7, 3, 31), (1023, 5, 4099)] {
                 let norm = StepNorm { pairs, nll_tokens };
-                let scores = PairScores { chosen: AnswerScore::new(-3.7 * tokens as f64, tokens), ..pair() };
-                let evaluated = objective.evaluate(&scores, &norm).unwrap().grad.chosen;
-                let known = objective.known_chosen_grad(tokens, &norm).unwrap();
-                assert_eq!(known.to_bits(), evaluated.to_bits(), "{objective:?} {norm:?}");
+                let scores = PairScores {
+                    chosen: AnswerScore::new(-3.7 * tokens as f64, tokens),
+                    ..pair_with_prompt()
+                };
+                let evaluated = objective.evaluate(&scores, &norm).unwrap().grad;
+                let known = objective.known_grad(tokens, scores.prompt.map(|prompt| prompt.tokens), &norm);
+                assert_eq!(known.chosen.is_some(), chosen_is_known, "{objective:?}");
+                assert_eq!(
+                    known.prompt.map(f64::to_bits),
+                    evaluated.prompt.map(f64::to_bits),
+                    "{objective:?}"
+                );
+                if let Some(known) = known.chosen {
+                    assert_eq!(known.to_bits(), evaluated.chosen.to_bits(), "{objective:?} {norm:?}");
+                }
             }
-            assert_eq!(objective.known_chosen_grad(0, &StepNorm { pairs: 1, nll_tokens: 1 }), None);
+            let nothing = KnownGrad::default();
+            assert_eq!(objective.known_grad(0, Some(3), &StepNorm { pairs: 1, nll_tokens: 1 }), nothing);
+            assert_eq!(objective.known_grad(7, Some(3), &StepNorm { pairs: 0, nll_tokens: 1 }), nothing);
         }
-        let unknown: [Objective; 4] = [
-            Asft { temperature: 0.5, ..asft.clone() }.into(),
-            Asft { nll_scope: NllScope::PromptResponse, ..asft }.into(),
-            Sft { nll_scope: NllScope::PromptResponse, ..sft }.into(),
-            Orpo::default().into(),
-        ];
-        for objective in unknown {
-            assert_eq!(
-                objective.known_chosen_grad(7, &StepNorm { pairs: 3, nll_tokens: 31 }),
-                None,
-                "{objective:?}"
-            );
-        }
+        // A prompt that has to be scored and was not.
+        let objective = Objective::from(Sft { nll_scope: both, ..sft });
+        assert_eq!(
+            objective.known_grad(7, None, &StepNorm { pairs: 1, nll_tokens: 7 }),
+            KnownGrad::default()
+        );
     }
 }

@@ -2,14 +2,20 @@
 
 use asft_core::numerics::{complement_nll, softplus};
 use asft_core::{
-    AnswerScore, Asft, NllReduction, NllScope, Objective, Orpo, PairLoss, PairScores, PromptScore, Sft,
+    AnswerScore, Asft, Bco, Cpo, Dpo, NllReduction, NllScope, Objective, Orpo, PairLoss, PairScores,
+    PromptScore, Robust, Sft, SigmoidNorm,
 };
 use proptest::prelude::*;
 
+/// Reference sums lie some nats from the model's.
 fn pair(a_w: f64, t_w: usize, a_l: f64, t_l: usize) -> PairScores {
+    let answer = |a: f64, tokens: usize, ratio: f64| AnswerScore {
+        ref_logp_sum: Some(-a * tokens as f64 - ratio),
+        ..AnswerScore::new(-a * tokens as f64, tokens)
+    };
     PairScores {
-        chosen: AnswerScore::new(-a_w * t_w as f64, t_w),
-        rejected: Some(AnswerScore::new(-a_l * t_l as f64, t_l)),
+        chosen: answer(a_w, t_w, 1.75),
+        rejected: Some(answer(a_l, t_l, -2.5)),
         prompt: Some(PromptScore { logp_sum: -17.5, tokens: 11 }),
     }
 }
@@ -23,17 +29,26 @@ fn pairs() -> impl Strategy<Value = PairScores> {
     (nll(), 1usize..300, nll(), 1usize..300).prop_map(|(a_w, t_w, a_l, t_l)| pair(a_w, t_w, a_l, t_l))
 }
 
+/// Every objective; those whose settings have many forms with random ones.
 fn objectives() -> impl Strategy<Value = Objective> {
     let switches = (
         prop_oneof![Just(NllScope::Response), Just(NllScope::PromptResponse)],
         prop_oneof![Just(NllReduction::Pair), Just(NllReduction::Token)],
     );
     let temperature = prop_oneof![Just(1.0), 0.05f64..8.0];
-    (0usize..3, switches, 0.0f64..2.0, temperature, 0.0f64..2.0).prop_map(
+    let kind = prop::sample::select(Objective::NAMES);
+    (kind, switches, 0.0f64..2.0, temperature, 0.0f64..2.0).prop_map(
         |(kind, (nll_scope, nll_reduction), beta, temperature, nll_weight)| match kind {
-            0 => Asft { beta, temperature, nll_weight, nll_scope, nll_reduction, ..Asft::default() }.into(),
-            1 => Orpo { beta, nll_scope, nll_reduction, ..Orpo::default() }.into(),
-            _ => Sft { nll_scope, nll_reduction }.into(),
+            "asft" => {
+                Asft { beta, temperature, nll_weight, nll_scope, nll_reduction, ..Asft::default() }.into()
+            }
+            "orpo" => Orpo { beta, nll_scope, nll_reduction, ..Orpo::default() }.into(),
+            "sft" => Sft { nll_scope, nll_reduction }.into(),
+            "dpo" => {
+                let label_smoothing = nll_weight / 5.0;
+                Dpo { beta: beta + 0.01, label_smoothing, nll_weight, nll_scope, nll_reduction }.into()
+            }
+            name => Objective::by_name(name).unwrap(),
         },
     )
 }
@@ -79,6 +94,41 @@ proptest! {
                 prop_assert_eq!((got.loss, got.grad), (want.loss, want.grad));
             }
         }
+    }
+
+    #[test]
+    fn the_reference_family_meets_where_it_should(pair in pairs(), beta in 0.01f64..2.0, delta in -2.0f64..2.0) {
+        let dpo = alone(Dpo { beta, ..Dpo::default() }, &pair);
+        let robust = alone(Robust { beta, label_smoothing: 0.0, ..Robust::default() }, &pair);
+        close(robust.loss, dpo.loss, 1e-12)?;
+        // Equal and opposite, and unmoved where model and reference gain the same.
+        close(-dpo.grad.chosen, dpo.grad.rejected, 1e-12)?;
+        let mut moved = pair;
+        for answer in [&mut moved.chosen, moved.rejected.as_mut().unwrap()] {
+            answer.logp_sum -= 8.0;
+            answer.ref_logp_sum = answer.ref_logp_sum.map(|sum| sum - 8.0);
+        }
+        close(alone(Dpo { beta, ..Dpo::default() }, &moved).loss, dpo.loss, 1e-9)?;
+
+        let mut free = pair;
+        free.chosen.ref_logp_sum = Some(0.0);
+        free.rejected.as_mut().unwrap().ref_logp_sum = Some(0.0);
+        let cpo = alone(Cpo { beta, nll_weight: 0.0, ..Cpo::default() }, &free);
+        let same = alone(Dpo { beta, ..Dpo::default() }, &free);
+        prop_assert_eq!((cpo.loss, cpo.grad), (same.loss, same.grad));
+
+        let mut short = pair;
+        short.chosen.tokens = 1;
+        short.rejected.as_mut().unwrap().tokens = 1;
+        let normalised = alone(SigmoidNorm { beta, ..SigmoidNorm::default() }, &short);
+        let plain = alone(Dpo { beta, ..Dpo::default() }, &short);
+        prop_assert_eq!((normalised.loss, normalised.grad), (plain.loss, plain.grad));
+
+        // bco's two answers do not meet: the one's gradient does not see the other.
+        let bco = |pair: &PairScores| alone(Bco { beta, delta, ..Bco::default() }, pair).grad;
+        let mut other = pair;
+        other.rejected.as_mut().unwrap().logp_sum *= 1.5;
+        prop_assert_eq!(bco(&pair).chosen, bco(&other).chosen);
     }
 
     /// Derivatives against central differences of the loss, for per-token NLLs of at least 0.01.

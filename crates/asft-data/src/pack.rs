@@ -91,10 +91,7 @@ impl PairBatch {
         let mut scored = ScoredRows { rows: vec![], labels: vec![], pairs: vec![] };
         for segment in &self.segments {
             let prompt = segment.prompt();
-            let prompt = match prompts {
-                true => scored.push(self, prompt.start..prompt.end - 1, prompt.start + 1),
-                false => scored.push(self, 0..0, 0),
-            };
+            let prompt = prompts.then(|| scored.push(self, prompt.start..prompt.end - 1, prompt.start + 1));
             let last_prompt = segment.prompt().end - 1;
             let [chosen, rejected] = [segment.chosen(), segment.rejected()].map(|answer| {
                 if answer.is_empty() {
@@ -124,8 +121,8 @@ pub struct ScoredRows {
 /// Ranges of one pair in [`ScoredRows::rows`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScoredPair {
-    /// Predictable prompt tokens; empty unless asked for.
-    pub prompt: Range<usize>,
+    /// Predictable prompt tokens, where they were asked for.
+    pub prompt: Option<Range<usize>>,
     /// Tokens of the chosen answer.
     pub chosen: Range<usize>,
     /// Tokens of the rejected answer.
@@ -237,17 +234,14 @@ mod tests {
             prop_assert_eq!(scored.pairs.len(), pairs.len());
             let mut covered = 0;
             for (pair, found) in pairs.iter().zip(&scored.pairs) {
-                let prompt = match prompts {
-                    true => predictions(&pair.prompt[..1], &pair.prompt[1..]),
-                    false => vec![],
-                };
-                prop_assert_eq!(predicted(&found.prompt), prompt);
+                let prompt = prompts.then(|| predictions(&pair.prompt[..1], &pair.prompt[1..]));
+                prop_assert_eq!(found.prompt.as_ref().map(predicted), prompt);
                 prop_assert_eq!(predicted(&found.chosen), predictions(&pair.prompt, &pair.chosen));
                 prop_assert_eq!(
                     predicted(&found.rejected),
                     predictions(&pair.prompt, &pair.rejected)
                 );
-                for range in [&found.prompt, &found.chosen, &found.rejected] {
+                for range in found.prompt.iter().chain([&found.chosen, &found.rejected]) {
                     prop_assert_eq!(range.start, covered);
                     covered = range.end;
                 }

@@ -4,7 +4,7 @@
 //! recomputes each chunk. With `p` the softmax of a row's logits, `logp = logit[label] - logsumexp(logits)`
 //! and the gradient by the logits of `w · logp` is `w (onehot(label) - p)`.
 
-use burn::tensor::{DType, Int, Tensor, TensorData, s};
+use burn::tensor::{DType, Int, Tensor, TensorData, ops::FloatTensor, s};
 
 use crate::{
     llama::index_tensor,
@@ -59,10 +59,12 @@ pub fn backward<B: LlamaBackend>(
     coefficients: &[f32],
     weight_grad: Option<Tensor<B, 2>>,
 ) -> HeadGradients<B> {
-    backward_by(chunk_rows(weight.dims()[0]), hidden, weight, labels, coefficients, weight_grad)
+    backward_from(None, chunk_rows(weight.dims()[0]), hidden, weight, labels, coefficients, weight_grad)
 }
 
-fn backward_by<B: LlamaBackend>(
+/// `first_logits` are those of the first chunk, where they are there already.
+fn backward_from<B: LlamaBackend>(
+    mut first_logits: Option<FloatTensor<B>>,
     rows: usize,
     hidden: Tensor<B, 2>,
     weight: &Tensor<B, 2>,
@@ -72,11 +74,11 @@ fn backward_by<B: LlamaBackend>(
 ) -> HeadGradients<B> {
     assert_eq!(labels.len(), coefficients.len(), "one coefficient a label");
     let device = weight.device();
-    let mut weight_grad = weight_grad.unwrap_or_else(|| Tensor::zeros(weight.dims(), (&device, DType::F32)));
+    let mut weight_grad = weight_grad.unwrap_or_else(|| no_gradient(weight));
     let mut log_probs = Vec::with_capacity(labels.len());
     let mut hidden_grads = vec![];
     for chunk in Chunk::all(rows, &hidden, weight, labels) {
-        let logits = primitive(chunk.logits(weight));
+        let logits = first_logits.take().unwrap_or_else(|| primitive(chunk.logits(weight)));
         let coefficients = &coefficients[chunk.start..chunk.start + chunk.rows()];
         let coefficients = TensorData::new(coefficients.to_vec(), [chunk.rows()]);
         let coefficients = Tensor::<B, 1>::from_data(coefficients, &device);
@@ -93,6 +95,51 @@ fn backward_by<B: LlamaBackend>(
         false => Tensor::cat(hidden_grads, 0),
     };
     HeadGradients { log_probs, hidden, weight: weight_grad }
+}
+
+/// [`backward`] where the coefficients follow from the log-probs: `coefficients` is given those of all rows and
+/// returns one a row. Rows that fit into one chunk get their logits made once for both; more rows make them again.
+pub fn backward_by_log_probs<B: LlamaBackend, E>(
+    hidden: Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    labels: &[u32],
+    weight_grad: Option<Tensor<B, 2>>,
+    coefficients: impl FnOnce(&[f32]) -> Result<Vec<f32>, E>,
+) -> Result<HeadGradients<B>, E> {
+    let rows = chunk_rows(weight.dims()[0]);
+    backward_by_log_probs_by(rows, hidden, weight, labels, weight_grad, coefficients)
+}
+
+fn backward_by_log_probs_by<B: LlamaBackend, E>(
+    rows: usize,
+    hidden: Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    labels: &[u32],
+    weight_grad: Option<Tensor<B, 2>>,
+    coefficients: impl FnOnce(&[f32]) -> Result<Vec<f32>, E>,
+) -> Result<HeadGradients<B>, E> {
+    let one_chunk = labels.len() <= rows;
+    let mut kept = None;
+    let mut log_probs = Vec::with_capacity(labels.len());
+    for chunk in Chunk::all(rows, &hidden, weight, labels) {
+        let logits = primitive(chunk.logits(weight));
+        if one_chunk {
+            kept = Some(logits.clone());
+        }
+        let picked = B::label_log_probs(logits, chunk.labels.into_primitive());
+        log_probs.extend(tensor::<B, 1>(picked).into_data().iter::<f32>());
+    }
+    let coefficients = coefficients(&log_probs)?;
+    // An objective may score answers that it does not train on.
+    if coefficients.iter().all(|&coefficient| coefficient == 0.0) {
+        let weight = weight_grad.unwrap_or_else(|| no_gradient(weight));
+        return Ok(HeadGradients { log_probs, hidden: hidden.zeros_like(), weight });
+    }
+    Ok(backward_from(kept, rows, hidden, weight, labels, &coefficients, weight_grad))
+}
+
+fn no_gradient<B: LlamaBackend>(weight: &Tensor<B, 2>) -> Tensor<B, 2> {
+    Tensor::zeros(weight.dims(), (&weight.device(), DType::F32))
 }
 
 struct Chunk<B: LlamaBackend> {
@@ -177,7 +224,7 @@ mod tests {
                 assert!((got - expected).abs() < 1e-5, "{rows} rows a chunk: {got} against {expected}");
             }
             let backward =
-                |before| backward_by(rows, hidden.clone(), &weight, &labels, &coefficients, before);
+                |before| backward_from(None, rows, hidden.clone(), &weight, &labels, &coefficients, before);
             let fresh = backward(None);
             assert_eq!(fresh.log_probs, got, "{rows} rows a chunk");
             close(fresh.hidden, by_hidden.clone());
@@ -185,6 +232,22 @@ mod tests {
             let summed = backward(Some(before.clone()));
             close(summed.hidden, by_hidden.clone());
             close(summed.weight, before.clone() + by_weight.clone());
+
+            let by_log_probs = |coefficients: Vec<f32>| {
+                let given = |log_probs: &[f32]| match log_probs == got {
+                    true => Ok(coefficients),
+                    false => Err(log_probs.to_vec()),
+                };
+                let (hidden, before) = (hidden.clone(), Some(before.clone()));
+                backward_by_log_probs_by(rows, hidden, &weight, &labels, before, given).unwrap()
+            };
+            let scored = by_log_probs(coefficients.clone());
+            assert_eq!(scored.log_probs, got, "{rows} rows a chunk");
+            close(scored.hidden, by_hidden.clone());
+            close(scored.weight, before.clone() + by_weight.clone());
+            let untrained = by_log_probs(vec![0.0; ROWS]);
+            close(untrained.hidden, hidden.zeros_like());
+            close(untrained.weight, before.clone());
         }
     }
 

@@ -35,6 +35,9 @@ pub struct RunState {
     pub sampler: SamplerState,
     /// Digest of the training and held-out pairs' token ids.
     pub data: String,
+    /// Digest of the reference model, for objectives that need one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 /// Lists every file of a checkpoint with its length and digest; written last, so that a directory with a
@@ -228,6 +231,15 @@ fn digest(path: &Path) -> std::io::Result<FileDigest> {
         }
     }
     Ok(FileDigest { bytes, sha256: hex(&hasher.finalize()) })
+}
+
+/// Digest of several files' contents, whatever their names.
+pub(crate) fn digest_of_files(paths: &[PathBuf]) -> Result<String, TrainError> {
+    let mut hasher = Sha256::new();
+    for path in paths {
+        hasher.update(digest(path).map_err(TrainError::io(path))?.sha256);
+    }
+    Ok(hex(&hasher.finalize()))
 }
 
 /// Lower-case hexadecimal digits.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use asft_core::{Objective, PairError, PairLoss, PairScores, StepNorm};
+use asft_core::{Objective, PairError, PairLoss, PairScores, ReferenceSums, StepNorm};
 use asft_data::PairBatch;
 use asft_model::{Block, Llama, LlamaBackend, LlamaConfig, Stream, TrainBackend, head, parameters};
 use burn::{
@@ -12,7 +12,8 @@ use burn::{
 
 use crate::{
     gradients::Gradients,
-    head_pass::{HeadPass, pair_scores, row_index},
+    head_pass::{HeadPass, row_index, scores},
+    phases::Phases,
 };
 
 /// Scores of each pair of a micro-batch under a model without gradients. `prompts` asks for the prompt's
@@ -29,7 +30,7 @@ pub fn score<B: LlamaBackend>(
     let hidden = model.hidden_states(&batch.token_ids, &stream);
     let rows = hidden.select(0, row_index::<B>(&scored.rows, device));
     let log_probs = head::log_probs(rows, &model.head_weight(), &scored.labels);
-    pair_scores(&scored, &log_probs)
+    scored.pairs.iter().map(|pair| scores(pair, &log_probs)).collect()
 }
 
 /// What a micro-batch is to be trained with.
@@ -41,6 +42,8 @@ pub struct MicroBatch<'a> {
     pub objective: &'a Objective,
     /// Divisors of the whole optimizer step.
     pub norm: &'a StepNorm,
+    /// Each pair's sums under the reference model; empty where the objective needs none.
+    pub references: &'a [ReferenceSums],
     /// Groups of blocks; all but the last are recomputed in the backward pass.
     pub segments: usize,
 }
@@ -56,9 +59,10 @@ pub fn accumulate<A: TrainBackend>(
     config: &LlamaConfig,
     micro_batch: MicroBatch<'_>,
     gradients: &mut Gradients<A::InnerBackend>,
+    phases: &mut Phases,
     device: &A::Device,
 ) -> Result<Vec<PairLoss>, PairError> {
-    let MicroBatch { batch, objective, norm, segments } = micro_batch;
+    let MicroBatch { batch, objective, norm, references, segments } = micro_batch;
     let frozen = model.valid();
     let stream = Stream::new(config, batch, device);
     let tracked = stream.tracked::<A>();
@@ -66,41 +70,47 @@ pub fn accumulate<A: TrainBackend>(
 
     let mut segments = segment_ranges(model.model.layers.len(), segments);
     let last = segments.pop().expect("a model has at least one block");
-    let mut x = frozen.embed(ids.clone());
     let mut inputs = Vec::with_capacity(segments.len());
-    for segment in &segments {
-        inputs.push(x.clone());
-        x = frozen.model.layers[segment.clone()].iter().fold(x, |x, block| block.forward(x, &stream));
-    }
-    let (leaf, y) = tracked_forward(&model.model.layers[last.clone()], x, &tracked);
-    let head = HeadPass::new(batch.scored(objective.needs_prompt_scores()), objective, norm);
-    let rows = model.model.norm.forward(y).select(0, row_index::<A>(head.rows(), device));
-
-    let weight = frozen.head_weight();
-    let head_path = model.head_weight_path();
-    let sum = gradients.take(head_path).map(|sum| sum.reshape(weight.dims()));
-    let passed = head.run(rows.clone().inner(), &weight, sum)?;
-    gradients.set(head_path, passed.weight_grad.reshape([weight.shape().num_elements()]));
-
-    let mut grads = (rows * Tensor::from_inner(passed.hidden_grad)).backward();
-    parameters::take_gradients(&model.model.norm, "model.norm", &mut grads, |path, grad| {
-        gradients.add(path, grad)
+    let (leaf, y) = phases.time::<A, _>("forward", device, || {
+        let mut x = frozen.embed(ids.clone());
+        for segment in &segments {
+            inputs.push(x.clone());
+            let blocks = &frozen.model.layers[segment.clone()];
+            x = blocks.iter().fold(x, |x, block| block.forward(x, &stream));
+        }
+        tracked_forward(&model.model.layers[last.clone()], x, &tracked)
     });
-    let mut dx = collect(model, last, leaf, &mut grads, gradients);
-    for (segment, input) in segments.into_iter().zip(inputs).rev() {
-        let (leaf, y) = tracked_forward(&model.model.layers[segment.clone()], input, &tracked);
-        let mut grads = (y * Tensor::from_inner(dx)).backward();
-        dx = collect(model, segment, leaf, &mut grads, gradients);
-    }
 
-    let embedding = frozen.model.embed_tokens.weight.val();
-    let (shape, length) = (embedding.dims(), embedding.shape().num_elements());
-    let sum = gradients
-        .take(EMBEDDING)
-        .map_or_else(|| Tensor::zeros(shape, (device, DType::F32)), |sum| sum.reshape(shape));
-    let sum = A::InnerBackend::add_rows(sum, ids, dx);
-    gradients.set(EMBEDDING, sum.reshape([length]));
-    Ok(passed.losses)
+    let (losses, weighted) = phases.time::<A, _>("head", device, || {
+        let head = HeadPass::new(batch.scored(objective.needs_prompt_scores()), objective, norm, references);
+        let rows = model.model.norm.forward(y).select(0, row_index::<A>(head.rows(), device));
+        let weight = frozen.head_weight();
+        let head_path = model.head_weight_path();
+        let sum = gradients.take(head_path).map(|sum| sum.reshape(weight.dims()));
+        let passed = head.run(rows.clone().inner(), &weight, sum)?;
+        gradients.set(head_path, passed.weight_grad.reshape([weight.shape().num_elements()]));
+        Ok((passed.losses, rows * Tensor::from_inner(passed.hidden_grad)))
+    })?;
+    phases.time::<A, _>("backward", device, || {
+        let mut grads = weighted.backward();
+        parameters::take_gradients(&model.model.norm, "model.norm", &mut grads, |path, grad| {
+            gradients.add(path, grad)
+        });
+        let mut dx = collect(model, last, leaf, &mut grads, gradients);
+        for (segment, input) in segments.into_iter().zip(inputs).rev() {
+            let (leaf, y) = tracked_forward(&model.model.layers[segment.clone()], input, &tracked);
+            let mut grads = (y * Tensor::from_inner(dx)).backward();
+            dx = collect(model, segment, leaf, &mut grads, gradients);
+        }
+        let embedding = frozen.model.embed_tokens.weight.val();
+        let (shape, length) = (embedding.dims(), embedding.shape().num_elements());
+        let sum = gradients
+            .take(EMBEDDING)
+            .map_or_else(|| Tensor::zeros(shape, (device, DType::F32)), |sum| sum.reshape(shape));
+        let sum = A::InnerBackend::add_rows(sum, ids, dx);
+        gradients.set(EMBEDDING, sum.reshape([length]));
+    });
+    Ok(losses)
 }
 
 const EMBEDDING: &str = "model.embed_tokens.weight";

@@ -77,6 +77,28 @@ pub enum TrainError {
         /// Name of the objective.
         objective: &'static str,
     },
+    /// The reference model has another tokenizer than the model that is trained.
+    #[error("{}: its tokenizer is not that of the model that is trained, so the two cannot score the same tokens\nhint: name a reference model of the same family in reference.path", path.display())]
+    ReferenceTokenizer {
+        /// The reference model.
+        path: PathBuf,
+    },
+    /// A file of reference log-probs that cannot be trusted.
+    #[error("{}: {what}\nhint: remove the file to have it computed again, or name another directory in reference.cache", path.display())]
+    ReferenceCache {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The reference model gave no finite log-prob.
+    #[error(
+        "{origin}: its log-prob under the reference model is not finite\nhint: look at the pair with asft data inspect, and at the weights of reference.path"
+    )]
+    ReferenceScore {
+        /// The pair.
+        origin: Origin,
+    },
     /// A loss or gradient that is not finite.
     #[error(
         "{source}\nhint: {}; lower optimizer.learning_rate, or look at the pair with asft data inspect",
@@ -137,7 +159,10 @@ fn kept(checkpoint: &Option<PathBuf>) -> String {
 impl TrainError {
     /// Whether the input is at fault and nothing was started.
     pub fn is_input(&self) -> bool {
-        !matches!(self, Self::Io { .. } | Self::Save { .. } | Self::Diverged { .. })
+        !matches!(
+            self,
+            Self::Io { .. } | Self::Save { .. } | Self::Diverged { .. } | Self::ReferenceScore { .. }
+        )
     }
 
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

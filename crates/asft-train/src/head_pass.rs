@@ -1,14 +1,16 @@
 //! From the last hidden states to losses and back: the head's part of a micro-batch.
 //!
-//! Scores go to the host, where the objective turns them into a coefficient for each answer's log-probs. Where
-//! an answer's coefficient follows from its length alone (the chosen one's under ASFT and SFT), its logits are
-//! made once, for score and gradient together; all others are made once for the score and once for the
-//! gradient.
+//! Scores go to the host, where the objective turns them into a coefficient for each answer's log-probs. Rows
+//! whose coefficient follows from token counts alone (the chosen answer's under ASFT and SFT, a prompt's) go through
+//! first, for score and gradient together. The others go pair by pair, as many whole pairs at a time as a chunk
+//! of logits holds, so that theirs too are made once; only a pair of more rows than a chunk makes them twice.
 
 use std::ops::Range;
 
-use asft_core::{AnswerScore, Objective, PairError, PairLoss, PairScores, PromptScore, StepNorm};
-use asft_data::pack::ScoredRows;
+use asft_core::{
+    AnswerScore, KnownGrad, Objective, PairError, PairLoss, PairScores, PromptScore, ReferenceSums, StepNorm,
+};
+use asft_data::pack::{ScoredPair, ScoredRows, micro_batches};
 use asft_model::{LlamaBackend, head};
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend, s};
 
@@ -18,10 +20,14 @@ pub struct HeadPass<'a> {
     scored: ScoredRows,
     objective: &'a Objective,
     norm: &'a StepNorm,
-    /// Index into the scored rows, those with a known coefficient first.
+    /// Of each pair; empty where the objective needs none.
+    references: &'a [ReferenceSums],
+    /// Index into the scored rows, those with a known coefficient first, then the others by pair.
     order: Vec<usize>,
     /// Coefficients of the first rows in `order`.
     known: Vec<f32>,
+    /// Number of other rows of each pair.
+    open: Vec<usize>,
     /// Stream rows and labels in that order.
     rows: Vec<u32>,
     labels: Vec<u32>,
@@ -39,25 +45,36 @@ pub struct HeadPassed<B: Backend> {
 }
 
 impl<'a> HeadPass<'a> {
-    /// Prepares the rows of a micro-batch.
-    pub fn new(scored: ScoredRows, objective: &'a Objective, norm: &'a StepNorm) -> Self {
-        let (mut order, mut known) = (vec![], vec![]);
-        let mut rest = vec![];
+    /// Prepares the rows of a micro-batch. `references` has an entry a pair, or none.
+    pub fn new(
+        scored: ScoredRows,
+        objective: &'a Objective,
+        norm: &'a StepNorm,
+        references: &'a [ReferenceSums],
+    ) -> Self {
+        let (mut order, mut known, mut rest, mut open) = (vec![], vec![], vec![], vec![]);
         for pair in &scored.pairs {
-            match objective.known_chosen_grad(pair.chosen.len(), norm) {
-                Some(gradient) => {
-                    order.extend(pair.chosen.clone());
-                    known.resize(order.len(), gradient as f32);
+            let before = rest.len();
+            let prompt = pair.prompt.as_ref();
+            let KnownGrad { chosen, prompt: prompt_grad } =
+                objective.known_grad(pair.chosen.len(), prompt.map(Range::len), norm);
+            let parts = [(Some(&pair.chosen), chosen), (prompt, prompt_grad), (Some(&pair.rejected), None)];
+            for (rows, gradient) in parts {
+                let Some(rows) = rows else { continue };
+                match gradient {
+                    Some(gradient) => {
+                        order.extend(rows.clone());
+                        known.resize(order.len(), gradient as f32);
+                    }
+                    None => rest.extend(rows.clone()),
                 }
-                None => rest.extend(pair.chosen.clone()),
             }
-            rest.extend(pair.rejected.clone());
-            rest.extend(pair.prompt.clone());
+            open.push(rest.len() - before);
         }
         order.extend(rest);
         let in_order = |values: &[u32]| order.iter().map(|&row| values[row]).collect();
         let (rows, labels) = (in_order(&scored.rows), in_order(&scored.labels));
-        Self { scored, objective, norm, order, known, rows, labels }
+        Self { scored, objective, norm, references, order, known, open, rows, labels }
     }
 
     /// Stream indices of the rows that [`Self::run`] takes.
@@ -73,27 +90,46 @@ impl<'a> HeadPass<'a> {
         weight: &Tensor<B, 2>,
         weight_grad: Option<Tensor<B, 2>>,
     ) -> Result<HeadPassed<B>, PairError> {
-        let known = self.known.len();
-        let (known_labels, rest_labels) = self.labels.split_at(known);
-        let rest_hidden = hidden.clone().slice(s![known..]);
-        let first = head::backward(hidden.slice(s![..known]), weight, known_labels, &self.known, weight_grad);
-        let rest = head::log_probs(rest_hidden.clone(), weight, rest_labels);
-
         let mut log_probs = vec![0.0; self.order.len()];
-        for (&row, log_prob) in self.order.iter().zip(first.log_probs.iter().chain(&rest)) {
-            log_probs[row] = *log_prob;
+        let mut start = self.known.len();
+        let known = hidden.clone().slice(s![..start]);
+        let known = head::backward(known, weight, &self.labels[..start], &self.known, weight_grad);
+        place(&mut log_probs, &self.order[..start], &known.log_probs);
+
+        let (mut hidden_grads, mut weight_grad) = (vec![known.hidden], known.weight);
+        let mut losses = Vec::with_capacity(self.open.len());
+        for pairs in micro_batches(&self.open, head::chunk_rows(weight.dims()[0])) {
+            let end = start + self.open[pairs.clone()].iter().sum::<usize>();
+            let order = &self.order[start..end];
+            let passed = head::backward_by_log_probs(
+                hidden.clone().slice(s![start..end]),
+                weight,
+                &self.labels[start..end],
+                Some(weight_grad),
+                |found| {
+                    place(&mut log_probs, order, found);
+                    let mut coefficients = vec![0.0; self.order.len()];
+                    for pair in pairs {
+                        let loss = self.evaluate(pair, &log_probs)?;
+                        fill(&mut coefficients, &self.scored.pairs[pair], &loss);
+                        losses.push(loss);
+                    }
+                    Ok(order.iter().map(|&row| coefficients[row]).collect())
+                },
+            )?;
+            hidden_grads.push(passed.hidden);
+            weight_grad = passed.weight;
+            start = end;
         }
-        let losses = evaluate(self.objective, self.norm, &pair_scores(&self.scored, &log_probs))?;
-        let coefficients = token_coefficients(&self.scored, &losses);
-        let coefficients: Vec<f32> = self.order[known..].iter().map(|&row| coefficients[row]).collect();
-        // An objective may score answers that it does not train on.
-        if coefficients.iter().all(|&coefficient| coefficient == 0.0) {
-            let hidden_grad = Tensor::cat(vec![first.hidden, rest_hidden.zeros_like()], 0);
-            return Ok(HeadPassed { losses, hidden_grad, weight_grad: first.weight });
+        Ok(HeadPassed { losses, hidden_grad: Tensor::cat(hidden_grads, 0), weight_grad })
+    }
+
+    fn evaluate(&self, pair: usize, log_probs: &[f32]) -> Result<PairLoss, PairError> {
+        let mut scores = scores(&self.scored.pairs[pair], log_probs);
+        if let Some(&reference) = self.references.get(pair) {
+            scores = scores.with_reference(reference);
         }
-        let second = head::backward(rest_hidden, weight, rest_labels, &coefficients, Some(first.weight));
-        let hidden_grad = Tensor::cat(vec![first.hidden, second.hidden], 0);
-        Ok(HeadPassed { losses, hidden_grad, weight_grad: second.weight })
+        self.objective.evaluate(&scores, self.norm).map_err(|source| PairError { pair, source })
     }
 }
 
@@ -104,40 +140,29 @@ pub fn row_index<B: Backend>(rows: &[u32], device: &B::Device) -> Tensor<B, 1, I
     Tensor::from_data(TensorData::new(rows, [length]), device)
 }
 
-/// Each pair's scores from the log-probs of its scored rows.
-pub fn pair_scores(scored: &ScoredRows, log_probs: &[f32]) -> Vec<PairScores> {
-    let sum = |rows: &Range<usize>| {
-        log_probs[rows.clone()].iter().map(|&log_prob| f64::from(log_prob)).sum::<f64>()
+/// A pair's scores from the log-probs of all scored rows.
+pub fn scores(pair: &ScoredPair, log_probs: &[f32]) -> PairScores {
+    let answer = |rows: &Range<usize>| {
+        let log_probs = &log_probs[rows.clone()];
+        AnswerScore::new(log_probs.iter().copied().map(f64::from).sum(), rows.len())
     };
-    let answer = |rows: &Range<usize>| AnswerScore::new(sum(rows), rows.len());
-    let scores = scored.pairs.iter().map(|pair| PairScores {
+    PairScores {
         chosen: answer(&pair.chosen),
         rejected: (!pair.rejected.is_empty()).then(|| answer(&pair.rejected)),
-        prompt: (!pair.prompt.is_empty())
-            .then(|| PromptScore { logp_sum: sum(&pair.prompt), tokens: pair.prompt.len() }),
-    });
-    scores.collect()
-}
-
-fn evaluate(
-    objective: &Objective,
-    norm: &StepNorm,
-    scores: &[PairScores],
-) -> Result<Vec<PairLoss>, PairError> {
-    let evaluated = scores
-        .iter()
-        .enumerate()
-        .map(|(pair, scores)| objective.evaluate(scores, norm).map_err(|source| PairError { pair, source }));
-    evaluated.collect()
-}
-
-/// d loss / d log-prob of every scored token: its answer's derivative by the sum.
-fn token_coefficients(scored: &ScoredRows, losses: &[PairLoss]) -> Vec<f32> {
-    let mut coefficients = vec![0.0; scored.rows.len()];
-    for (pair, loss) in scored.pairs.iter().zip(losses) {
-        coefficients[pair.chosen.clone()].fill(loss.grad.chosen as f32);
-        coefficients[pair.rejected.clone()].fill(loss.grad.rejected as f32);
-        coefficients[pair.prompt.clone()].fill(loss.grad.prompt.unwrap_or(0.0) as f32);
+        prompt: pair.prompt.as_ref().map(|rows| PromptScore::from(answer(rows))),
     }
-    coefficients
+}
+
+/// Puts the log-probs of rows where the scored rows have them.
+fn place(log_probs: &mut [f32], order: &[usize], found: &[f32]) {
+    order.iter().zip(found).for_each(|(&row, &log_prob)| log_probs[row] = log_prob);
+}
+
+/// d loss / d log-prob of each of a pair's scored tokens: its part's derivative by the sum.
+fn fill(coefficients: &mut [f32], pair: &ScoredPair, loss: &PairLoss) {
+    coefficients[pair.chosen.clone()].fill(loss.grad.chosen as f32);
+    coefficients[pair.rejected.clone()].fill(loss.grad.rejected as f32);
+    if let (Some(rows), Some(grad)) = (&pair.prompt, loss.grad.prompt) {
+        coefficients[rows.clone()].fill(grad as f32);
+    }
 }

@@ -16,8 +16,8 @@ use asft_model::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    checkpoint::{hex, verify_if_of_a_run},
-    config::{Count, DataSettings, RunConfig},
+    checkpoint::{digest_of_files, hex, verify_if_of_a_run},
+    config::{Count, DataSettings, ReferenceMode, RunConfig},
     error::TrainError,
     memory::{MemoryPlan, StepLoad, budget_bytes},
     quickstart,
@@ -50,11 +50,67 @@ pub struct Job {
     pub memory: MemoryPlan,
     /// Gone once they are read, since a mapped file counts as the process's memory.
     weights: Option<Weights>,
+    /// The reference model, where the objective needs one.
+    pub(crate) reference: Option<ReferenceModel>,
+    reference_digest: Option<String>,
+}
+
+/// A model that scores pairs and is not trained.
+pub(crate) struct ReferenceModel {
+    /// Its shape.
+    pub config: LlamaConfig,
+    /// Of its files, or of what makes its random weights.
+    pub digest: String,
+    weights: Weights,
+}
+
+impl ReferenceModel {
+    fn open(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Self, TrainError> {
+        let path = match config.reference.path.as_str() {
+            "" => &config.model.path,
+            path => path,
+        };
+        let (weights, model_config, own_tokenizer) = open_model(path, config.train.seed)?;
+        check_same_tokenizer(path.as_ref(), &own_tokenizer, tokenizer)?;
+        let digest = match &weights {
+            Weights::Checkpoint(checkpoint) => digest_of_files(&checkpoint.files())?,
+            Weights::Random { seed } => hex(&Sha256::digest(format!("{path} {seed}"))),
+        };
+        Ok(Self { config: model_config, digest, weights })
+    }
+
+    /// Reads the weights onto a device.
+    pub fn load<B: LlamaBackend>(
+        self,
+        weight_type: WeightType,
+        device: &B::Device,
+    ) -> Result<Llama<B>, TrainError> {
+        self.weights.load(weight_type, &self.config, device)
+    }
 }
 
 enum Weights {
     Checkpoint(Box<Checkpoint>),
     Random { seed: u64 },
+}
+
+impl Weights {
+    fn load<B: LlamaBackend>(
+        self,
+        weight_type: WeightType,
+        config: &LlamaConfig,
+        device: &B::Device,
+    ) -> Result<Llama<B>, TrainError> {
+        Ok(match self {
+            Self::Checkpoint(mut checkpoint) => {
+                Llama::load_as(weight_type, config, checkpoint.weights(), device)?
+            }
+            Self::Random { seed } => {
+                let mut weights = RandomWeights::new(seed, config.initializer_range);
+                Llama::load_as(weight_type, config, &mut weights, device)?
+            }
+        })
+    }
 }
 
 impl Job {
@@ -79,6 +135,10 @@ impl Job {
                 return Err(TrainError::MissingRejected { origin: origin.clone(), objective });
             }
         }
+        let reference = match config.objective.needs_reference() {
+            true => Some(ReferenceModel::open(&config, &tokenizer)?),
+            false => None,
+        };
         let per_epoch = steps_per_epoch(train.pairs.len(), config.train.pairs_per_step);
         let total_steps = match config.train.max_steps {
             0 => config.train.epochs * per_epoch,
@@ -88,7 +148,13 @@ impl Job {
         let train_lengths: Vec<usize> = train.pairs.iter().map(EncodedPair::tokens).collect();
         let load = StepLoad::new(&train_lengths, config.train.pairs_per_step);
         let fixed = (config.train.segments.exactly(), config.train.micro_batch_tokens.exactly());
-        let plan = MemoryPlan::fit(&model_config, config.model.dtype, load, fixed, budget);
+        let beside = match &reference {
+            Some(reference) if config.reference.mode == ReferenceMode::Online => {
+                (config.model.dtype.bytes() * reference.config.parameters()) as u64
+            }
+            _ => 0,
+        };
+        let plan = MemoryPlan::fit(&model_config, config.model.dtype, load, fixed, beside, budget);
         if let Some(budget) = budget.filter(|&budget| plan.peak() > budget) {
             tracing::warn!(
                 "the run is expected to take {:.2} GB, more than the {:.2} GB of train.memory_budget; \
@@ -118,6 +184,8 @@ impl Job {
             segments,
             micro_batch_tokens,
             weights: Some(weights),
+            reference_digest: reference.as_ref().map(|reference| reference.digest.clone()),
+            reference,
         })
     }
 
@@ -133,16 +201,12 @@ impl Job {
     /// Reads the weights onto a device, once.
     pub fn load_model<B: LlamaBackend>(&mut self, device: &B::Device) -> Result<Llama<B>, TrainError> {
         let weight_type = self.weight_type::<B>(device)?;
-        let config = &self.model_config;
-        Ok(match self.weights.take().expect("weights are read once") {
-            Weights::Checkpoint(mut checkpoint) => {
-                Llama::load_as(weight_type, config, checkpoint.weights(), device)?
-            }
-            Weights::Random { seed } => {
-                let mut weights = RandomWeights::new(seed, config.initializer_range);
-                Llama::load_as(weight_type, config, &mut weights, device)?
-            }
-        })
+        self.weights.take().expect("weights are read once").load(weight_type, &self.model_config, device)
+    }
+
+    /// Digest of the reference model, where the objective needs one.
+    pub fn reference_digest(&self) -> Option<&str> {
+        self.reference_digest.as_deref()
     }
 }
 
@@ -154,6 +218,19 @@ pub fn open_checkpoint(path: &Path) -> Result<(Checkpoint, Tokenizer), TrainErro
     let tokenizer = Tokenizer::from_model(checkpoint.path()).map_err(DataError::from)?;
     checkpoint.check_vocabulary(tokenizer.vocab_size())?;
     Ok((checkpoint, tokenizer))
+}
+
+/// Fails where the reference model at `path` takes other tokens than the model that is trained.
+pub fn check_same_tokenizer(
+    path: &Path,
+    reference: &Tokenizer,
+    trained: &Tokenizer,
+) -> Result<(), TrainError> {
+    let ids = 0..reference.vocab_size().max(trained.vocab_size()) as u32;
+    match ids.into_iter().all(|id| reference.token(id) == trained.token(id)) {
+        true => Ok(()),
+        false => Err(TrainError::ReferenceTokenizer { path: path.to_owned() }),
+    }
 }
 
 /// The model of a path as a configuration names it.
@@ -216,7 +293,8 @@ pub fn load_options(
     })
 }
 
-fn digest<'a>(pairs: impl Iterator<Item = &'a EncodedPair>) -> String {
+/// Digest of the token ids of pairs.
+pub(crate) fn digest<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair>) -> String {
     let mut hasher = Sha256::new();
     for pair in pairs {
         for ids in [&pair.prompt, &pair.chosen, &pair.rejected] {

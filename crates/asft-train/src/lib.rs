@@ -3,7 +3,7 @@
 //! [`config`] is what a user types, [`Job`] everything read and checked before a run starts, [`Trainer`] a model
 //! in training, [`run()`] the loop with its files. A step: sampler and packer give micro-batches, [`engine`] their
 //! loss and gradients, [`gradients`] sums and norms them, [`optimizer`] updates the weights. [`evaluate`] scores
-//! held-out pairs; [`run_directory`], [`checkpoint`] and `report.html` keep what was learnt. Generic over the
+//! held-out pairs, [`Reference`] what a frozen model makes of them; [`run_directory`], [`checkpoint`] and `report.html` keep what was learnt. Generic over the
 //! backend throughout.
 
 pub mod checkpoint;
@@ -17,18 +17,24 @@ mod job;
 pub mod memory;
 mod metrics;
 pub mod optimizer;
+mod phases;
 pub mod quickstart;
+mod reference;
+mod reference_cache;
 mod report;
 mod resume;
 mod run;
 pub mod run_directory;
 mod schedule;
+mod tensorboard;
 mod trainer;
 
 pub use config::{ConfigError, RunConfig};
 pub use error::{StepError, TrainError};
-pub use job::{Job, load_options, open_checkpoint, warn_beyond_positions};
+pub use job::{Job, check_same_tokenizer, load_options, open_checkpoint, warn_beyond_positions};
 pub use metrics::{Kind, MetricsRow};
+pub use phases::Phases;
+pub use reference::Reference;
 pub use report::{RESULT_ROWS, ResultRow};
 pub use resume::{ResumePoint, prepare};
 pub use run::{Event, Outcome, Summary, run};

@@ -13,6 +13,8 @@ pub struct MemoryPlan {
     pub micro_batch_tokens: usize,
     /// Weights.
     pub weights: u64,
+    /// Weights of a reference model that stands beside.
+    pub reference: u64,
     /// Summed gradients, and those of a segment before they are added.
     pub gradients: u64,
     /// Both moments.
@@ -64,13 +66,14 @@ const MICRO_BATCH_COST: f64 = 200.0;
 const PROCESS: u64 = 84_000_000;
 
 impl MemoryPlan {
-    /// The plan for given settings.
+    /// The plan for given settings, with `reference` bytes of another model's weights beside.
     pub fn new(
         config: &LlamaConfig,
         dtype: WeightType,
         load: StepLoad,
         segments: usize,
         micro_batch_tokens: usize,
+        reference: u64,
     ) -> Self {
         let weight = dtype.bytes() as u64;
         let parameters = config.parameters() as u64;
@@ -84,6 +87,7 @@ impl MemoryPlan {
             segments,
             micro_batch_tokens,
             weights: weight * parameters,
+            reference,
             gradients: F32 * parameters,
             optimizer: 2 * F32 * parameters,
             activations: weight * tokens * (segments as u64 * hidden + blocks * block_floats(config)),
@@ -121,7 +125,13 @@ impl MemoryPlan {
 
     /// Expected peak: all parts.
     pub fn peak(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer + self.activations + self.head + self.process
+        self.weights
+            + self.reference
+            + self.gradients
+            + self.optimizer
+            + self.activations
+            + self.head
+            + self.process
     }
 
     /// The fastest plan that fits into `budget`, or the smallest if none does; of `fixed` segments and
@@ -131,6 +141,7 @@ impl MemoryPlan {
         dtype: WeightType,
         load: StepLoad,
         fixed: (Option<usize>, Option<usize>),
+        reference: u64,
         budget: Option<u64>,
     ) -> Self {
         let layers = config.num_hidden_layers;
@@ -147,7 +158,7 @@ impl MemoryPlan {
             }
         };
         let plans = micro_batches.into_iter().flat_map(|tokens| {
-            segments.clone().map(move |segments| Self::new(config, dtype, load, segments, tokens))
+            segments.clone().map(move |segments| Self::new(config, dtype, load, segments, tokens, reference))
         });
         let fits = |plan: &Self| budget.is_some_and(|budget| plan.peak() <= budget);
         let (fitting, others): (Vec<Self>, Vec<Self>) = plans.partition(fits);
@@ -215,7 +226,7 @@ mod tests {
         let config = config();
         let load = StepLoad::new(&[900, 300, 1200, 800, 700], 4);
         assert_eq!((load.longest_pair, load.longest_step, load.pairs), (1200, 3600, 4));
-        let fit = |budget| MemoryPlan::fit(&config, WeightType::F32, load, (None, None), budget);
+        let fit = |budget| MemoryPlan::fit(&config, WeightType::F32, load, (None, None), 0, budget);
         let roomy = fit(Some(64 * GB));
         assert_eq!((roomy.segments, roomy.micro_batch_tokens), (1, 3600));
         let mut before = roomy;
@@ -227,7 +238,8 @@ mod tests {
         }
         let least = fit(None);
         let every = (1..=30).flat_map(|segments| {
-            [1200, 1800, 3600].map(|tokens| MemoryPlan::new(&config, WeightType::F32, load, segments, tokens))
+            [1200, 1800, 3600]
+                .map(|tokens| MemoryPlan::new(&config, WeightType::F32, load, segments, tokens, 0))
         });
         assert_eq!(every.map(|plan| plan.peak()).min(), Some(least.peak()));
         assert_eq!(fit(Some(GB)), least);
@@ -237,11 +249,11 @@ mod tests {
     fn what_is_given_is_kept() {
         let (config, load) = (config(), StepLoad::new(&[500; 8], 8));
         for fixed in [(Some(7), Some(1000)), (Some(7), None), (None, Some(1000))] {
-            let plan = MemoryPlan::fit(&config, WeightType::F32, load, fixed, Some(64 * GB));
+            let plan = MemoryPlan::fit(&config, WeightType::F32, load, fixed, 0, Some(64 * GB));
             assert!(fixed.0.is_none_or(|segments| plan.segments == segments));
             assert!(fixed.1.is_none_or(|tokens| plan.micro_batch_tokens == tokens));
         }
-        let plan = MemoryPlan::fit(&config, WeightType::F32, load, (Some(99), None), Some(64 * GB));
+        let plan = MemoryPlan::fit(&config, WeightType::F32, load, (Some(99), None), 0, Some(64 * GB));
         assert_eq!((plan.segments, plan.micro_batch_tokens), (30, 4000));
     }
 

@@ -59,6 +59,12 @@ pub fn prepare(mut config: RunConfig, resume: bool) -> Result<(Job, Option<Resum
         let what = "the training or held-out data is not what the run was started with\nhint: restore the files, or start another output directory";
         return Err(run_error(&run, what));
     }
+    if let Some(resume) = &resume
+        && resume.state.reference.as_deref() != job.reference_digest()
+    {
+        let what = "the reference model is not the one that the run was started with\nhint: name that one in reference.path, or start another output directory";
+        return Err(run_error(&run, what));
+    }
     Ok((job, resume))
 }
 
@@ -78,7 +84,7 @@ impl ResumePoint {
 
 /// Keys that may differ between a run and its resumption: none of them changes what is computed, but segments
 /// and micro_batch_tokens by the order of summation.
-const FREE: [&str; 7] = [
+const FREE: [&str; 9] = [
     "train.output",
     "train.save_every_steps",
     "train.keep_checkpoints",
@@ -86,6 +92,8 @@ const FREE: [&str; 7] = [
     "train.segments",
     "train.micro_batch_tokens",
     "model.path",
+    "reference.path",
+    "reference.cache",
 ];
 
 fn check_unchanged(run: &Path, was: &RunConfig, now: &RunConfig) -> Result<(), TrainError> {

@@ -16,6 +16,7 @@ use crate::{
     evaluate::{MarginChange, ScoredPair},
     job::Job,
     metrics::{Kind, MetricsRow},
+    reference::Reference,
     report,
     resume::ResumePoint,
     run_directory::{RunDirectory, read_metrics},
@@ -25,6 +26,13 @@ use crate::{
 /// What a run tells while it goes on.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// So many of the pairs are scored by the reference model.
+    Referencing {
+        /// Pairs done.
+        done: usize,
+        /// Pairs that were not known from an earlier run.
+        total: usize,
+    },
     /// The model is loaded; steps `from..total` follow.
     Started {
         /// Steps already made.
@@ -52,6 +60,8 @@ pub enum Event<'a> {
 pub enum Outcome {
     /// All steps are made.
     Finished(Box<Summary>),
+    /// It was asked to stop while the reference model scored the pairs; what is done is kept.
+    InterruptedBefore,
     /// It was asked to stop and wrote a checkpoint.
     Interrupted {
         /// Steps made.
@@ -87,13 +97,19 @@ pub struct Summary {
 /// Runs a job to its last step, from its resume point if it has one, or until `interrupted` is set, which is
 /// looked at between steps and between the micro-batches of an evaluation.
 pub fn run<A: TrainBackend>(
-    job: Job,
+    mut job: Job,
     resume: Option<ResumePoint>,
     device: &A::Device,
     interrupted: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, TrainError> {
-    let mut run = Run::start(Trainer::<A>::new(job, resume.as_ref(), device)?, resume)?;
+    RunDirectory::check_writable(job.config.train.output.as_ref())?;
+    let reference = Reference::prepare(&mut job, device, |done, total| {
+        observe(Event::Referencing { done, total });
+        !interrupted.load(Ordering::Relaxed)
+    })?;
+    let Some(reference) = reference else { return Ok(Outcome::InterruptedBefore) };
+    let mut run = Run::start(Trainer::<A>::new(job, reference, resume.as_ref(), device)?, resume)?;
     let (total, every) = (run.trainer.job().total_steps, run.trainer.job().config.train.save_every_steps);
     observe(Event::Started { from: run.trainer.step(), total });
     loop {

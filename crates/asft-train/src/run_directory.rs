@@ -4,17 +4,19 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::Write,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{config::RunConfig, error::TrainError, metrics::MetricsRow};
+use crate::{config::RunConfig, error::TrainError, metrics::MetricsRow, tensorboard};
 
 /// A run directory held by this process alone.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
     metrics: File,
+    events: File,
     _lock: File,
 }
 
@@ -32,7 +34,10 @@ const METRICS: &str = "metrics.jsonl";
 const LOCK: &str = ".lock";
 const CHECKPOINTS: &str = "checkpoints";
 const EVALUATIONS: &str = "evaluations";
-const SKELETON: [&str; 3] = [LOCK, CHECKPOINTS, EVALUATIONS];
+const TENSORBOARD: &str = "tensorboard";
+const SKELETON: [&str; 4] = [LOCK, CHECKPOINTS, EVALUATIONS, TENSORBOARD];
+/// TensorBoard takes every file with `tfevents` in its name.
+const EVENTS: &str = "events.out.tfevents.asft";
 
 impl RunDirectory {
     /// Looks without touching: fails where something other than a run stands there.
@@ -61,12 +66,21 @@ impl RunDirectory {
         Ok(Found::Nothing)
     }
 
+    /// Fails where [`Self::open`] could not write, before hours are spent; leaves nothing behind.
+    pub fn check_writable(path: &Path) -> Result<(), TrainError> {
+        let existing = path.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("."));
+        let existing = if existing == Path::new("") { Path::new(".") } else { existing };
+        let made = tempfile::tempfile_in(existing);
+        made.map(drop).map_err(|error| unusable(path, format!("cannot be written: {error}")))
+    }
+
     /// Creates the directory with its configuration, or opens the one that is there. Metrics after `step` are
     /// dropped: the steps after it will be made again.
     pub fn open(path: &Path, config: &RunConfig, step: Option<usize>) -> Result<Self, TrainError> {
         let failed = |error: std::io::Error| unusable(path, format!("cannot be written: {error}"));
         std::fs::create_dir_all(path.join(CHECKPOINTS)).map_err(failed)?;
         std::fs::create_dir_all(path.join(EVALUATIONS)).map_err(failed)?;
+        std::fs::create_dir_all(path.join(TENSORBOARD)).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -81,7 +95,14 @@ impl RunDirectory {
         let metrics_path = path.join(METRICS);
         write_atomically(&metrics_path, lines(&kept).as_bytes())?;
         let metrics = OpenOptions::new().append(true).open(&metrics_path).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), metrics, _lock: lock })
+        // Made again from the rows that are kept: what came after them must not be shown twice.
+        let events_path = path.join(TENSORBOARD).join(EVENTS);
+        let now = wall_time();
+        let mut events = tensorboard::header(now);
+        kept.iter().for_each(|row| events.extend(tensorboard::event(row, now)));
+        write_atomically(&events_path, &events)?;
+        let events = OpenOptions::new().append(true).open(&events_path).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), metrics, events, _lock: lock })
     }
 
     /// The directory.
@@ -89,11 +110,14 @@ impl RunDirectory {
         &self.path
     }
 
-    /// Appends a row to `metrics.jsonl`.
+    /// Appends a row to `metrics.jsonl` and to TensorBoard's events.
     pub fn append(&mut self, row: &MetricsRow) -> Result<(), TrainError> {
         self.metrics
             .write_all(lines(std::slice::from_ref(row)).as_bytes())
-            .map_err(TrainError::io(self.path.join(METRICS)))
+            .map_err(TrainError::io(self.path.join(METRICS)))?;
+        self.events
+            .write_all(&tensorboard::event(row, wall_time()))
+            .map_err(TrainError::io(self.path.join(TENSORBOARD).join(EVENTS)))
     }
 
     /// Makes every row so far durable.
@@ -114,6 +138,11 @@ impl RunDirectory {
     fn evaluation_path(&self, step: usize) -> PathBuf {
         self.path.join(EVALUATIONS).join(format!("step-{step}.jsonl"))
     }
+}
+
+/// Seconds since 1970.
+fn wall_time() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// The rows of a run's `metrics.jsonl`; a last line that was cut by a crash is passed over.

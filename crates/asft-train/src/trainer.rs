@@ -16,6 +16,8 @@ use crate::{
     job::Job,
     metrics::{Kind, MetricsRow},
     optimizer::AdamW,
+    phases::Phases,
+    reference::Reference,
     resume::ResumePoint,
 };
 
@@ -25,16 +27,19 @@ pub struct Trainer<'a, A: TrainBackend> {
     device: &'a A::Device,
     /// Absent only inside [`Self::make_step`].
     model: Option<Llama<A>>,
+    reference: Reference<A::InnerBackend>,
     optimizer: AdamW<A::InnerBackend>,
     sampler: Sampler,
     step: usize,
     last_pairs: Vec<usize>,
+    phases: Phases,
 }
 
 impl<'a, A: TrainBackend> Trainer<'a, A> {
     /// Loads the model, the optimizer and the order of pairs, as new or as a checkpoint left them.
     pub fn new(
         mut job: Job,
+        reference: Reference<A::InnerBackend>,
         resume: Option<&ResumePoint>,
         device: &'a A::Device,
     ) -> Result<Self, TrainError> {
@@ -58,7 +63,17 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
                 )
             }
         };
-        Ok(Self { job, device, model: Some(model), optimizer, sampler, step, last_pairs: vec![] })
+        Ok(Self {
+            job,
+            device,
+            model: Some(model),
+            reference,
+            optimizer,
+            sampler,
+            step,
+            last_pairs: vec![],
+            phases: Phases::default(),
+        })
     }
 
     /// What is trained.
@@ -69,6 +84,16 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
     /// Steps made so far.
     pub fn step(&self) -> usize {
         self.step
+    }
+
+    /// From now on, times the phases of each step.
+    pub fn time_phases(&mut self) {
+        self.phases = Phases::timed();
+    }
+
+    /// Where the time of the steps went.
+    pub fn phases(&self) -> &Phases {
+        &self.phases
     }
 
     /// The model as it stands.
@@ -87,6 +112,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
             step: self.step,
             sampler: self.sampler.state().clone(),
             data: self.job.data_digest.clone(),
+            reference: self.job.reference_digest().map(str::to_owned),
         }
     }
 
@@ -103,17 +129,28 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         let norm = StepNorm { pairs: pairs.len(), nll_tokens: nll_tokens.sum() };
         let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
 
+        let mut phases = std::mem::take(&mut self.phases);
         let mut gradients = Gradients::default();
         let mut metrics = MetricsSum::default();
         for range in micro_batches(&lengths, self.job.micro_batch_tokens) {
-            let batch = PairBatch::new(pairs[range.clone()].iter().copied());
-            let micro_batch =
-                MicroBatch { batch: &batch, objective, norm: &norm, segments: self.job.segments };
+            let pairs_of_batch = &pairs[range.clone()];
+            let batch = PairBatch::new(pairs_of_batch.iter().copied());
+            let references = phases.time::<A, _>("reference", self.device, || {
+                self.reference.sums(pairs_of_batch, self.job.micro_batch_tokens, self.device)
+            });
+            let micro_batch = MicroBatch {
+                batch: &batch,
+                objective,
+                norm: &norm,
+                references: &references,
+                segments: self.job.segments,
+            };
             let losses = engine::accumulate(
                 self.model(),
                 &self.job.model_config,
                 micro_batch,
                 &mut gradients,
+                &mut phases,
                 self.device,
             )
             .map_err(|PairError { pair, source }| {
@@ -122,7 +159,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
             })?;
             losses.iter().for_each(|loss| metrics.add(&loss.metrics));
         }
-        let grad_norm = gradients.norm();
+        let grad_norm = phases.time::<A, _>("optimizer", self.device, || gradients.norm());
         if !grad_norm.is_finite() {
             return Err(StepError::Gradient { step, norm: grad_norm, pairs: indices });
         }
@@ -130,7 +167,10 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         let scale = clip_scale(grad_norm, self.job.config.optimizer.max_grad_norm);
         let tokens = lengths.iter().sum();
         let model = self.model.take().expect("a step always puts the model back");
-        self.model = Some(self.optimizer.step(model, gradients, rate, scale));
+        let updated = phases
+            .time::<A, _>("optimizer", self.device, || self.optimizer.step(model, gradients, rate, scale));
+        self.model = Some(updated);
+        self.phases = phases;
         self.step = step;
         self.last_pairs.clone_from(&indices);
 
@@ -177,7 +217,12 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
             self.device,
             go_on,
         );
-        let Some(scored) = scored else { return Ok(None) };
+        let Some(mut scored) = scored else { return Ok(None) };
+        let all: Vec<&EncodedPair> = pairs.iter().collect();
+        let references = self.reference.sums(&all, self.job.micro_batch_tokens, self.device);
+        for (scored, reference) in scored.iter_mut().zip(references) {
+            scored.scores = scored.scores.with_reference(reference);
+        }
         let metrics = mean_metrics(objective, &scored).map_err(|PairError { pair, source }| {
             StepError::Loss { step: self.step, pair, origin: pairs[pair].origin.clone(), source }
         })?;

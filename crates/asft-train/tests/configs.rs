@@ -7,7 +7,7 @@ use asft_train::RunConfig;
 #[test]
 fn shipped_configurations_parse_and_survive_being_written() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
-    let mut names = vec![];
+    let mut names: Vec<String> = vec![];
     for path in walk(&folder) {
         let name = path.strip_prefix(&folder).unwrap().display().to_string();
         let text = std::fs::read_to_string(&path).unwrap();
@@ -16,8 +16,28 @@ fn shipped_configurations_parse_and_survive_being_written() {
         assert_eq!(written, config, "{name}");
         names.push(name);
     }
-    names.sort();
     assert!(names.contains(&"paper-llama3-8b.toml".into()), "{names:?}");
+}
+
+/// The objectives that the paper compares, on both of its data sets, differ in nothing else.
+#[test]
+fn the_papers_comparison_is_there_and_fair() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/paper");
+    for data in ["ultrafeedback", "hh"] {
+        let mut others = vec![];
+        for objective in ["sft", "dpo", "ipo", "orpo", "asft"] {
+            let name = format!("{objective}-{data}.toml");
+            let text = std::fs::read_to_string(folder.join(&name)).unwrap();
+            let mut config = RunConfig::parse(&text, &name, None, &[]).unwrap();
+            assert_eq!(config.objective.name(), objective);
+            assert_eq!(config.train.output, format!("runs/paper/{objective}-{data}"));
+            assert_eq!(config.optimizer.learning_rate, 1e-5);
+            config.objective = asft_core::Objective::by_name("sft").unwrap();
+            config.train.output.clear();
+            others.push(config);
+        }
+        assert!(others.iter().all(|config| *config == others[0]), "{data}");
+    }
 }
 
 #[test]

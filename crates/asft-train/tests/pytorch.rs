@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use asft_core::PairScores;
-use asft_train::{Job, RunConfig, Trainer};
+use asft_core::{Objective, PairScores};
+use asft_train::{Job, Reference, RunConfig, Trainer};
 use burn::backend::{Autodiff, Flex};
 use serde_json::{Value, json};
 
@@ -18,8 +18,19 @@ fn checkpoint(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../asft-model/tests/goldens").join(name)
 }
 
-/// The trainer of a golden run.
+/// The trainer of a golden run, with the reference model in every step.
 fn trainer(golden: &Value, segments: usize, micro_batch_tokens: usize) -> Trainer<'static, A> {
+    let online = [r#"reference.mode="online""#.to_owned()];
+    trainer_with(&online, golden, segments, micro_batch_tokens).0
+}
+
+/// The trainer of a golden run, and how many pairs the reference model scored before it.
+fn trainer_with(
+    assignments: &[String],
+    golden: &Value,
+    segments: usize,
+    micro_batch_tokens: usize,
+) -> (Trainer<'static, A>, usize) {
     let directory = checkpoint(golden["checkpoint"].as_str().unwrap());
     let pairs = json!(directory.join("pairs.jsonl"));
     let config = format!(
@@ -29,15 +40,22 @@ fn trainer(golden: &Value, segments: usize, micro_batch_tokens: usize) -> Traine
          micro_batch_tokens = {micro_batch_tokens}\n",
         json!(directory)
     );
-    let mut assignments = vec![];
+    let mut assignments = assignments.to_vec();
     let objective = golden["objective"].as_str().unwrap();
     for (key, value) in golden["keys"].as_object().unwrap() {
         assignments.push(format!("objective.{objective}.{key}={value}"));
     }
     let config = RunConfig::parse(&config, "test", Some(objective), &assignments).unwrap();
-    let job = Job::read(config).unwrap();
+    let mut job = Job::read(config).unwrap();
     assert_eq!(job.total_steps, 4);
-    Trainer::new(job, None, Box::leak(Box::default())).unwrap()
+    let device = Box::leak(Box::default());
+    let mut scored = 0;
+    let go_on = |done, _| {
+        scored = done;
+        true
+    };
+    let reference = Reference::prepare(&mut job, device, go_on).unwrap().unwrap();
+    (Trainer::new(job, reference, None, device).unwrap(), scored)
 }
 
 fn close(what: &str, got: f64, expected: f64, relative: f64) {
@@ -67,7 +85,10 @@ const KEYS: [&str; 5] = ["loss", "grad_norm", "learning_rate", "logps_chosen", "
 fn four_steps_are_those_of_pytorch() {
     let goldens = goldens();
     let runs = goldens["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), 10);
+    assert_eq!(runs.len(), 22);
+    for name in Objective::NAMES {
+        assert!(runs.iter().any(|run| run["objective"] == *name), "{name} has no run");
+    }
     for golden in runs {
         let name = format!("{} {} {}", golden["checkpoint"], golden["objective"], golden["keys"]);
         let mut trainer = trainer(golden, 1, 8192);
@@ -114,4 +135,57 @@ fn segments_and_micro_batches_change_nothing() {
             }
         }
     }
+}
+
+#[test]
+fn precomputed_and_online_references_train_alike() {
+    let goldens = goldens();
+    let cache = tempfile::tempdir().unwrap();
+    let precomputed = [format!("reference.cache={}", json!(cache.path()))];
+    // The eight pairs of the first run serve the others, and the held-out ones are the same.
+    let mut expected_scored = 8;
+    for name in ["dpo", "ipo", "kto"] {
+        let golden = goldens["runs"].as_array().unwrap().iter().find(|run| run["objective"] == name).unwrap();
+        let mut online = trainer(golden, 1, 8192);
+        let (mut kept, scored) = trainer_with(&precomputed, golden, 1, 300);
+        assert_eq!(scored, expected_scored, "{name}");
+        expected_scored = 0;
+        for (step, (online, kept)) in steps(&mut online).iter().zip(steps(&mut kept)).enumerate() {
+            for (key, (online, kept)) in KEYS.iter().zip(online.iter().zip(kept)) {
+                close(&format!("{name}, step {step}, {key}"), kept, *online, 1e-5);
+            }
+        }
+        let metrics = [online, kept].map(|trainer| {
+            let (row, scored) = trainer.evaluate(usize::MAX, |_| true).unwrap().unwrap();
+            assert!(scored.iter().all(|pair| pair.scores.chosen.ref_logp_sum.is_some()));
+            row.metrics
+        });
+        close(name, metrics[0].rewards_margin.unwrap(), metrics[1].rewards_margin.unwrap(), 1e-5);
+        assert!(metrics[0].rewards_margin.unwrap() > 0.0, "{name}");
+    }
+}
+
+#[test]
+fn a_stopped_first_pass_keeps_what_it_has() {
+    let goldens = goldens();
+    let golden = goldens["runs"].as_array().unwrap().iter().find(|run| run["objective"] == "dpo").unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let directory = checkpoint(golden["checkpoint"].as_str().unwrap());
+    let config = format!(
+        "[model]\npath = {}\n[data]\ntrain = [{}]\n[objective.dpo]\n[reference]\ncache = {}\n\
+         [train]\noutput = \"unused\"\nmicro_batch_tokens = 1\n",
+        json!(directory),
+        json!(directory.join("pairs.jsonl")),
+        json!(cache.path())
+    );
+    let mut calls = vec![];
+    for stop_at in [3, usize::MAX] {
+        let mut job = Job::read(RunConfig::parse(&config, "test", None, &[]).unwrap()).unwrap();
+        let reference = Reference::<Flex>::prepare(&mut job, &Default::default(), |done, total| {
+            calls.push((done, total));
+            done < stop_at
+        });
+        assert_eq!(reference.unwrap().is_some(), stop_at == usize::MAX);
+    }
+    assert_eq!(calls, [(1, 8), (2, 8), (3, 8), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]);
 }

@@ -6,6 +6,7 @@ use asft_core::{Objective, StepNorm};
 use asft_data::{EncodedPair, Origin, PairBatch};
 use asft_model::{Llama, checkpoint::Checkpoint, parameters};
 use asft_train::{
+    Phases,
     engine::{self, MicroBatch},
     gradients::Gradients,
 };
@@ -29,11 +30,13 @@ fn gradients(
         batch: &batch,
         objective: &objective,
         norm: &StepNorm { pairs: 1, nll_tokens: 1 },
+        references: &[],
         segments: 2,
     };
     let mut gradients = Gradients::default();
+    let (config, mut phases) = (checkpoint.config(), Phases::default());
     let losses =
-        engine::accumulate(model, checkpoint.config(), micro_batch, &mut gradients, &Default::default())
+        engine::accumulate(model, config, micro_batch, &mut gradients, &mut phases, &Default::default())
             .unwrap();
     let mut by_path = BTreeMap::new();
     parameters::for_each(&model.valid(), |path, _, _| {

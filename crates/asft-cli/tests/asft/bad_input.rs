@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Scratch, stderr};
+use crate::support::{Scratch, stderr, tiny};
 use serde_json::json;
 
 /// Every path below a directory.
@@ -258,6 +258,55 @@ fn a_truncated_gguf() {
         &[&TRAIN[..], &["--set", "model.path=weights.bin"]].concat(),
         &["weights.bin", ".gguf"],
     );
+}
+
+#[test]
+fn reference_models() {
+    let scratch = Scratch::new();
+    scratch.config("");
+    let (model, data) = (tiny("llama3"), tiny("llama3").join("pairs.jsonl"));
+    let [model, data] = [&model, &data].map(|path| path.to_str().unwrap());
+    let score = ["score", "--model", model, "--data", data, "--output", "out.jsonl", "--objective", "dpo"];
+    refused(&scratch, &score, &["dpo compares with a reference model", "--reference M2"]);
+    refused(&scratch, &[&score[..], &["--reference", "absent"]].concat(), &["absent"]);
+
+    let dpo = [&TRAIN[..], &["--objective", "dpo"]].concat();
+    let with = |more: &str| {
+        [&dpo[..], &["--set", more]].concat().iter().map(|&text| text.to_owned()).collect::<Vec<_>>()
+    };
+    let refused_with = |more: &str, expected: &[&str]| {
+        let arguments = with(more);
+        refused(&scratch, &arguments.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    };
+    refused_with("reference.path=\"absent\"", &["absent"]);
+    refused_with("reference.mode=\"sometimes\"", &["reference.mode", "sometimes"]);
+    refused_with("reference.modes=\"online\"", &["reference.modes: unknown key"]);
+
+    let other = scratch.copy_of("llama3", "other");
+    replace(&other.join("tokenizer.json"), "<|start_header_id|>", "<|begin_header_id|>");
+    refused_with(
+        "reference.path=\"other\"",
+        &["other", "its tokenizer is not that of the model that is trained"],
+    );
+    let damaged = scratch.copy_of("llama3", "damaged");
+    edit_tensor(&damaged, "model.norm.weight", |_, bytes| {
+        bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        true
+    });
+    refused_with("reference.path=\"damaged\"", &["model.norm.weight", "NaN"]);
+
+    // A file of another model under this model's name, and one that is damaged.
+    scratch.ok(&[&dpo[..], &["--set", "train.max_steps=1"]].concat());
+    std::fs::remove_dir_all(scratch.path("run")).unwrap();
+    let cache = std::fs::read_dir(scratch.path("cache/reference")).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read_to_string(&cache).unwrap();
+    let (header, lines) = whole.split_once('\n').unwrap();
+    let mut other: serde_json::Value = serde_json::from_str(header).unwrap();
+    other["model"] = json!("f".repeat(64));
+    std::fs::write(&cache, format!("{other}\n{lines}")).unwrap();
+    refused(&scratch, &dpo, &["holds the log-probs of another model", "reference.cache"]);
+    std::fs::write(&cache, format!("{header}\n{{\"pair\": 1}}\n{lines}")).unwrap();
+    refused(&scratch, &dpo, &["line 2: ", "remove the file"]);
 }
 
 #[test]

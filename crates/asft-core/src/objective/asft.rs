@@ -5,44 +5,24 @@
 //! `-(ν + β)·l_w - β·log(1 - p_l)`, whose chosen side is supervised fine-tuning times ν + β. The temperature τ is
 //! from arXiv 2502.01237; the paper has none.
 
-use serde::{Deserialize, Serialize};
-
-use super::nll::{Nll, NllReduction, NllScope};
+use super::nll::Nll;
 use super::range::Keys;
+use super::settings::settings;
 use super::{Align, Formula, Objective};
 use crate::error::ConfigError;
 use crate::numerics::{DEFAULT_EPS, complement_nll, guarded_complement_nll, guarded_odds, sigmoid, softplus};
 use crate::score::Answer;
 
-/// `[objective.asft]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Asft {
-    /// β: weight of the align term; the paper's useful range is 0.1 to 0.5. 0 gives SFT exactly.
-    pub beta: f64,
-    /// τ: temperature of the log-odds.
-    pub temperature: f64,
-    /// ν: weight of the supervised term; 0 trains on the align term alone, after a separate SFT stage.
-    pub nll_weight: f64,
-    /// Tokens the NLL covers.
-    pub nll_scope: NllScope,
-    /// Mean over pairs or over tokens.
-    pub nll_reduction: NllReduction,
-    /// Per-token NLL below which the log-odds go on along their tangent; bounds the rejected side's slope.
-    pub eps: f64,
-}
-
-impl Default for Asft {
-    fn default() -> Self {
-        Self {
-            beta: 0.1,
-            temperature: 1.0,
-            nll_weight: 1.0,
-            nll_scope: NllScope::default(),
-            nll_reduction: NllReduction::default(),
-            eps: DEFAULT_EPS,
-        }
-    }
+settings! {
+    /// `[objective.asft]`.
+    Asft {
+        /// β: weight of the align term; the paper's useful range is 0.1 to 0.5. 0 gives SFT exactly.
+        beta = 0.1,
+        /// τ: temperature of the log-odds.
+        temperature = 1.0,
+        /// Per-token NLL below which the log-odds go on along their tangent; bounds the rejected side's slope.
+        eps = DEFAULT_EPS,
+    } with nll_weight = 1.0
 }
 
 impl Formula for Asft {
@@ -55,7 +35,7 @@ impl Formula for Asft {
     }
 
     fn nll(&self) -> Nll {
-        Nll { weight: self.nll_weight, scope: self.nll_scope, reduction: self.nll_reduction }
+        self.weighted_nll()
     }
 
     fn align_weight(&self) -> f64 {
@@ -70,10 +50,6 @@ impl Formula for Asft {
             d_chosen: -keep.slope / chosen.tokens,
             d_rejected: -push.slope / rejected.tokens,
         }
-    }
-
-    fn reward(&self, answer: &Answer) -> f64 {
-        answer.mean()
     }
 
     fn reward_scale(&self) -> f64 {

@@ -5,17 +5,40 @@
 //! ([`crate::metrics`]). A new objective is a new file, its line in [`Objective`] and its row in the crate's table.
 
 mod asft;
+mod bco;
+mod cpo;
+mod dpo;
+mod hinge;
+mod ipo;
+mod kto;
+mod nca;
 pub(crate) mod nll;
 mod orpo;
 mod range;
+mod robust;
+mod settings;
 mod sft;
+mod sigmoid_norm;
+mod simpo;
+mod slic;
 
 use serde::{Deserialize, Serialize};
 
 pub use asft::Asft;
+pub use bco::Bco;
+pub use cpo::Cpo;
+pub use dpo::Dpo;
+pub use hinge::Hinge;
+pub use ipo::Ipo;
+pub use kto::Kto;
+pub use nca::Nca;
 pub use nll::{NllReduction, NllScope};
 pub use orpo::Orpo;
+pub use robust::Robust;
 pub use sft::Sft;
+pub use sigmoid_norm::SigmoidNorm;
+pub use simpo::Simpo;
+pub use slic::Slic;
 
 use crate::error::ConfigError;
 use crate::numerics::DEFAULT_EPS;
@@ -39,14 +62,19 @@ pub(crate) trait Formula {
     /// The supervised term with its weight and switches.
     fn nll(&self) -> Nll;
 
-    /// Weight of the preference part: β for asft and orpo, else 1.
-    fn align_weight(&self) -> f64;
+    /// Weight of the preference part: β for asft and orpo, whose term has no β inside, and 0 for sft.
+    fn align_weight(&self) -> f64 {
+        1.0
+    }
 
     /// The preference part, before its weight.
     fn align(&self, chosen: &Answer, rejected: &Answer) -> Align;
 
-    /// Implicit reward of an answer before scaling.
-    fn reward(&self, answer: &Answer) -> f64;
+    /// Implicit reward of an answer before scaling: the log-ratio where there is a reference, else the log-prob per
+    /// token.
+    fn reward(&self, answer: &Answer) -> f64 {
+        if self.needs_reference() { answer.log_ratio() } else { answer.mean() }
+    }
 
     /// Factor from [`Formula::reward`] to the reward that is logged.
     fn reward_scale(&self) -> f64;
@@ -128,6 +156,28 @@ objectives! {
     "sft" => Sft,
     /// Odds-ratio preference optimisation.
     "orpo" => Orpo,
+    /// Simple preference optimisation.
+    "simpo" => Simpo,
+    /// Contrastive preference optimisation.
+    "cpo" => Cpo,
+    /// Sequence likelihood calibration.
+    "slic" => Slic,
+    /// Direct preference optimisation.
+    "dpo" => Dpo,
+    /// Robust DPO.
+    "robust" => Robust,
+    /// Hinge loss on log-ratios.
+    "hinge" => Hinge,
+    /// Identity preference optimisation.
+    "ipo" => Ipo,
+    /// DPO on log-ratios per token.
+    "sigmoid_norm" => SigmoidNorm,
+    /// Noise-contrastive alignment.
+    "nca" => Nca,
+    /// Binary classifier optimisation.
+    "bco" => Bco,
+    /// Kahneman–Tversky optimisation.
+    "kto" => Kto,
 }
 
 impl Objective {
@@ -194,6 +244,30 @@ mod tests {
             value("orpo"),
             json!({"orpo": {"beta": 0.1, "nll_scope": "response", "nll_reduction": "pair", "eps": 1e-4}})
         );
+        for (name, own) in [
+            (
+                "simpo",
+                json!({"beta": 2.0, "gamma_beta_ratio": 0.5, "label_smoothing": 0.0, "nll_weight": 0.0}),
+            ),
+            ("cpo", json!({"beta": 0.1, "label_smoothing": 0.0, "nll_weight": 1.0})),
+            ("slic", json!({"beta": 0.1, "nll_weight": 1.0})),
+            ("dpo", json!({"beta": 0.1, "label_smoothing": 0.0, "nll_weight": 0.0})),
+            ("robust", json!({"beta": 0.1, "label_smoothing": 0.1, "nll_weight": 0.0})),
+            ("hinge", json!({"beta": 0.1, "nll_weight": 0.0})),
+            ("ipo", json!({"beta": 0.1, "nll_weight": 0.0})),
+            ("sigmoid_norm", json!({"beta": 5.0, "nll_weight": 0.0})),
+            ("nca", json!({"beta": 0.01, "nll_weight": 0.0})),
+            ("bco", json!({"beta": 0.01, "delta": 0.0, "nll_weight": 0.0})),
+            (
+                "kto",
+                json!({"beta": 0.1, "z": 0.0, "lambda_chosen": 1.0, "lambda_rejected": 1.0, "nll_weight": 0.0}),
+            ),
+        ] {
+            let mut own = own;
+            own["nll_scope"] = json!("response");
+            own["nll_reduction"] = json!("pair");
+            assert_eq!(value(name)[name], own, "{name}");
+        }
     }
 
     #[test]
@@ -228,6 +302,22 @@ mod tests {
             (json!({"asft": {"eps": 1e-7}}), "objective.asft.eps must be from 1e-6 to 0.5, got 0.0000001"),
             (json!({"orpo": {"beta": -2}}), "objective.orpo.beta must be at least 0, got -2"),
             (json!({"orpo": {"eps": 0.6}}), "objective.orpo.eps must be from 1e-6 to 0.5, got 0.6"),
+            (json!({"dpo": {"beta": 0}}), "objective.dpo.beta must be above 0, got 0"),
+            (json!({"ipo": {"beta": -1}}), "objective.ipo.beta must be above 0, got -1"),
+            (
+                json!({"robust": {"label_smoothing": 0.5}}),
+                "objective.robust.label_smoothing must be at least 0 and below 0.5, got 0.5",
+            ),
+            (json!({"kto": {"z": -1}}), "objective.kto.z must be at least 0, got -1"),
+            (
+                json!({"kto": {"lambda_rejected": -1}}),
+                "objective.kto.lambda_rejected must be at least 0, got -1",
+            ),
+            (
+                json!({"simpo": {"gamma_beta_ratio": -0.1}}),
+                "objective.simpo.gamma_beta_ratio must be at least 0, got -0.1",
+            ),
+            (json!({"nca": {"nll_weight": -0.1}}), "objective.nca.nll_weight must be at least 0, got -0.1"),
         ] {
             let error = parse(value.clone()).unwrap().validate().unwrap_err();
             assert_eq!(error.to_string(), message, "{value}");
@@ -235,6 +325,8 @@ mod tests {
         for beta in [f64::NAN, f64::INFINITY] {
             let error = Objective::from(Asft { beta, ..Asft::default() }).validate().unwrap_err();
             assert_eq!((error.objective, error.key), ("asft", "beta"));
+            let error = Objective::from(Bco { delta: beta, ..Bco::default() }).validate().unwrap_err();
+            assert_eq!((error.objective, error.key), ("bco", "delta"));
         }
         for value in [
             json!({"asft": {"beta": 0, "temperature": 10, "nll_weight": 0, "eps": 1e-6}}),
@@ -258,6 +350,11 @@ mod tests {
             assert_eq!(objective.needs_prompt_scores(), prompt, "{value}");
             assert_eq!(objective.needs_rejected(), rejected, "{value}");
             assert!(!objective.needs_reference(), "{value}");
+        }
+        let with_reference = ["dpo", "robust", "hinge", "ipo", "sigmoid_norm", "nca", "bco", "kto"];
+        for &name in Objective::NAMES {
+            let objective = Objective::by_name(name).unwrap();
+            assert_eq!(objective.needs_reference(), with_reference.contains(&name), "{name}");
         }
     }
 }

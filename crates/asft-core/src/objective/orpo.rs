@@ -65,10 +65,6 @@ impl Formula for Orpo {
         }
     }
 
-    fn reward(&self, answer: &Answer) -> f64 {
-        answer.mean()
-    }
-
     fn reward_scale(&self) -> f64 {
         self.beta
     }

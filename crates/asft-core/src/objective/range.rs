@@ -11,6 +11,21 @@ impl Keys {
         self.require(key, got, got >= 0.0, "at least 0")
     }
 
+    /// Scales that a loss divides by or vanishes with.
+    pub fn above_zero(&self, key: &'static str, got: f64) -> Result<(), ConfigError> {
+        self.require(key, got, got > 0.0, "above 0")
+    }
+
+    /// Shifts, which may have either sign.
+    pub fn finite(&self, key: &'static str, got: f64) -> Result<(), ConfigError> {
+        self.require(key, got, true, "")
+    }
+
+    /// Share or rate of swapped labels.
+    pub fn label_smoothing(&self, got: f64) -> Result<(), ConfigError> {
+        self.require("label_smoothing", got, (0.0..0.5).contains(&got), "at least 0 and below 0.5")
+    }
+
     /// ASFT's τ.
     pub fn temperature(&self, got: f64) -> Result<(), ConfigError> {
         self.require("temperature", got, got > 0.0 && got <= 10.0, "above 0 and at most 10")

@@ -34,10 +34,6 @@ impl Formula for Sft {
         Align::default()
     }
 
-    fn reward(&self, answer: &Answer) -> f64 {
-        answer.mean()
-    }
-
     fn reward_scale(&self) -> f64 {
         1.0
     }

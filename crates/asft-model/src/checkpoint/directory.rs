@@ -53,6 +53,12 @@ impl HfDirectory {
         &self.path
     }
 
+    /// `config.json` and the shards.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let shards = self.shards.iter().map(|shard| shard.path().to_owned());
+        [self.path.join("config.json")].into_iter().chain(shards).collect()
+    }
+
     /// The narrowest type that holds every weight as it is stored.
     pub fn weight_type(&self) -> Result<WeightType, ModelError> {
         for (name, &shard) in &self.shard_of {

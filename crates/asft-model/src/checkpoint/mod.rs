@@ -94,6 +94,14 @@ impl Checkpoint {
         }
     }
 
+    /// The files that say what the model computes: shape and weights.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Directory(directory) => directory.files(),
+            Self::Gguf(file) => vec![file.path().to_owned()],
+        }
+    }
+
     /// The weights.
     pub fn weights(&mut self) -> &mut dyn WeightSource {
         match self {

@@ -24,6 +24,11 @@ impl SafetensorsFile {
         Ok(file)
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn parsed(&self) -> Result<SafeTensors<'_>, ModelError> {
         SafeTensors::deserialize(&self.map).map_err(|error| ModelError::Damaged {
             path: self.path.clone(),

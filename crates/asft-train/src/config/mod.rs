@@ -20,6 +20,9 @@ pub struct RunConfig {
     /// Exactly one `[objective.NAME]` table.
     #[serde(default = "default_objective")]
     pub objective: Objective,
+    /// The frozen model of the objectives that need one.
+    #[serde(default)]
+    pub reference: ReferenceSettings,
     /// AdamW.
     #[serde(default)]
     pub optimizer: OptimizerSettings,
@@ -97,6 +100,35 @@ fn default_max_length() -> usize {
 }
 fn default_true() -> bool {
     true
+}
+
+/// `[reference]`: not looked at under an objective that needs no reference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReferenceSettings {
+    /// When the reference model runs.
+    pub mode: ReferenceMode,
+    /// The model, as in `model.path`, with the same tokenizer; empty: the model that is trained, as it was.
+    pub path: String,
+    /// Directory in which precomputed log-probs are kept for this and other runs.
+    pub cache: String,
+}
+
+impl Default for ReferenceSettings {
+    fn default() -> Self {
+        Self { mode: ReferenceMode::default(), path: String::new(), cache: "cache/reference".to_owned() }
+    }
+}
+
+/// When the reference model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReferenceMode {
+    /// Once over all pairs, before the training: it takes no memory beside the model that is trained.
+    #[default]
+    Precomputed,
+    /// In every step, beside the model that is trained.
+    Online,
 }
 
 /// `[optimizer]`.

@@ -1,0 +1,44 @@
+//! Sequence likelihood calibration (arXiv 2305.10425) in the form of TRL's CPO `hinge`.
+//!
+//! `L = max(0, 1 - β·(s_w - s_l)) - ν·l_w`; at the kink the derivative is 0.
+
+use super::nll::Nll;
+use super::range::Keys;
+use super::settings::settings;
+use super::{Align, Formula};
+use crate::error::ConfigError;
+use crate::score::Answer;
+
+settings! {
+    /// `[objective.slic]`.
+    Slic {
+        /// β: slope of the loss; its reciprocal is the margin asked for.
+        beta = 0.1,
+    } with nll_weight = 1.0
+}
+
+impl Formula for Slic {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let keys = Keys("slic");
+        keys.above_zero("beta", self.beta)?;
+        keys.at_least_zero("nll_weight", self.nll_weight)
+    }
+
+    fn nll(&self) -> Nll {
+        self.weighted_nll()
+    }
+
+    fn align(&self, chosen: &Answer, rejected: &Answer) -> Align {
+        let short = 1.0 - self.beta * (chosen.sum - rejected.sum);
+        let slope = if short > 0.0 { self.beta } else { 0.0 };
+        Align { value: short.max(0.0), d_chosen: -slope, d_rejected: slope }
+    }
+
+    fn reward_scale(&self) -> f64 {
+        self.beta
+    }
+
+    fn reward(&self, answer: &Answer) -> f64 {
+        answer.sum
+    }
+}

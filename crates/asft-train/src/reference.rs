@@ -1,0 +1,125 @@
+//! The frozen reference model of DPO and its kin: its log-prob sums of each pair.
+//!
+//! Precomputed, they are taken once over all pairs before the model that is trained is loaded, and kept on disk for
+//! other runs; online, the reference model stays in memory and scores every micro-batch again.
+
+use asft_core::ReferenceSums;
+use asft_data::{EncodedPair, PairBatch, pack::micro_batches};
+use asft_model::{Llama, LlamaBackend, LlamaConfig};
+
+use crate::{
+    config::ReferenceMode,
+    engine,
+    error::TrainError,
+    job::{Job, ReferenceModel},
+    reference_cache::ReferenceCache,
+};
+
+/// Where reference sums come from.
+pub enum Reference<B: LlamaBackend> {
+    /// The objective needs none.
+    None,
+    /// From disk or from a first pass.
+    Precomputed(ReferenceCache),
+    /// From the model itself.
+    Online(Box<(Llama<B>, LlamaConfig)>),
+}
+
+impl<B: LlamaBackend> Reference<B> {
+    /// Makes the sums of a job's pairs available: nothing to do where its objective needs none. `go_on` is told
+    /// how many of the missing pairs are done; where it says no, the result is `None` and what was computed is kept.
+    pub fn prepare(
+        job: &mut Job,
+        device: &B::Device,
+        go_on: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Option<Self>, TrainError> {
+        let Some(model) = job.reference.take() else { return Ok(Some(Self::None)) };
+        let weight_type = job.weight_type::<B>(device)?;
+        match job.config.reference.mode {
+            ReferenceMode::Online => {
+                let config = model.config.clone();
+                Ok(Some(Self::Online(Box::new((model.load(weight_type, device)?, config)))))
+            }
+            ReferenceMode::Precomputed => {
+                let directory = job.config.reference.cache.as_ref();
+                let mut cache = ReferenceCache::open(directory, &model.digest, weight_type.name())?;
+                let whole = complete::<B>(&mut cache, job, model, device, go_on)?;
+                Ok(whole.then_some(Self::Precomputed(cache)))
+            }
+        }
+    }
+
+    /// The sums of each of `pairs`, scored in micro-batches of at most `micro_batch_tokens` where they have to be;
+    /// empty where the objective needs none.
+    ///
+    /// # Panics
+    /// If the pairs are not those of the job that this was prepared for.
+    pub fn sums(
+        &self,
+        pairs: &[&EncodedPair],
+        micro_batch_tokens: usize,
+        device: &B::Device,
+    ) -> Vec<ReferenceSums> {
+        match self {
+            Self::None => vec![],
+            Self::Precomputed(cache) => {
+                let sums =
+                    pairs.iter().map(|pair| cache.get(pair).expect("every pair of the job was scored"));
+                sums.collect()
+            }
+            Self::Online(model) => {
+                let (model, config) = model.as_ref();
+                let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
+                let batches = micro_batches(&lengths, micro_batch_tokens).into_iter();
+                batches.flat_map(|range| sums(model, config, &pairs[range], device)).collect()
+            }
+        }
+    }
+}
+
+/// Scores the pairs that the cache does not hold. False if it was stopped.
+fn complete<B: LlamaBackend>(
+    cache: &mut ReferenceCache,
+    job: &Job,
+    model: ReferenceModel,
+    device: &B::Device,
+    mut go_on: impl FnMut(usize, usize) -> bool,
+) -> Result<bool, TrainError> {
+    let all: Vec<&EncodedPair> =
+        job.train.pairs.iter().chain(job.eval.iter().flat_map(|eval| &eval.pairs)).collect();
+    if cache.missing(&all).is_empty() {
+        return Ok(true);
+    }
+    let config = model.config.clone();
+    let model: Llama<B> = model.load(job.config.model.dtype, device)?;
+    cache.lock()?;
+    let missing = cache.missing(&all);
+    let lengths: Vec<usize> = missing.iter().map(|pair| pair.tokens()).collect();
+    for range in micro_batches(&lengths, job.micro_batch_tokens) {
+        let done = range.end;
+        let pairs = &missing[range];
+        let sums = sums(&model, &config, pairs, device);
+        let finite =
+            |sums: &ReferenceSums| sums.chosen.is_finite() && sums.rejected.is_none_or(f64::is_finite);
+        if let Some(bad) = sums.iter().position(|sums| !finite(sums)) {
+            return Err(TrainError::ReferenceScore { origin: pairs[bad].origin.clone() });
+        }
+        cache.add(pairs.iter().copied().zip(sums))?;
+        if !go_on(done, missing.len()) {
+            cache.release()?;
+            return Ok(false);
+        }
+    }
+    cache.release()?;
+    Ok(true)
+}
+
+fn sums<B: LlamaBackend>(
+    model: &Llama<B>,
+    config: &LlamaConfig,
+    pairs: &[&EncodedPair],
+    device: &B::Device,
+) -> Vec<ReferenceSums> {
+    let batch = PairBatch::new(pairs.iter().copied());
+    engine::score(model, config, &batch, false, device).into_iter().map(ReferenceSums::from).collect()
+}
