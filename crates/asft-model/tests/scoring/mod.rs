@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use asft_data::{EncodedPair, Origin, PairBatch};
+use asft_data::{EncodedPair, Origin, PairBatch, pack::ScoredPair};
 use asft_model::{Llama, LlamaBackend, Stream, checkpoint::Checkpoint, head};
 use burn::tensor::{Tensor, TensorData};
 use serde_json::Value;
@@ -48,7 +48,8 @@ pub fn score<B: LlamaBackend>(
     let log_probs = head::log_probs(hidden, &model.head_weight(), &scored.labels);
     let sum =
         |range: &std::ops::Range<usize>| log_probs[range.clone()].iter().map(|&x| f64::from(x)).sum::<f64>();
-    scored.pairs.iter().map(|pair| [sum(&pair.prompt), sum(&pair.chosen), sum(&pair.rejected)]).collect()
+    let prompt = |pair: &ScoredPair| sum(pair.prompt.as_ref().expect("prompts were asked for"));
+    scored.pairs.iter().map(|pair| [prompt(pair), sum(&pair.chosen), sum(&pair.rejected)]).collect()
 }
 
 /// Whether two sums differ by no more than `relative`.
