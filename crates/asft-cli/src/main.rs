@@ -55,19 +55,13 @@ enum Command {
     Fetch(fetch::FetchArgs),
     /// Measure speed and memory; one JSON object on standard output.
     #[command(subcommand)]
-    Bench(BenchCommand),
+    Bench(bench::Command),
 }
 
 #[derive(Subcommand)]
 enum DataCommand {
     /// Schema, token counts, drops by reason, and the scored tokens of the first rows.
     Inspect(inspect::Arguments),
-}
-
-#[derive(Subcommand)]
-enum BenchCommand {
-    /// One epoch over the first pairs of a file, in file order.
-    Train(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -81,7 +75,7 @@ fn main() -> ExitCode {
         Command::Analyze(command) => analyze::run(command),
         Command::Export(arguments) => export::run(arguments),
         Command::Fetch(arguments) => fetch::run(&arguments).map_err(fetch_failure),
-        Command::Bench(BenchCommand::Train(arguments)) => bench::run(arguments),
+        Command::Bench(command) => bench::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

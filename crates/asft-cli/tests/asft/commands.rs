@@ -353,6 +353,29 @@ fn the_benchmark_prints_its_figures() {
 
 /// Demonstrations without a rejected answer train with SFT.
 #[test]
+fn a_reference_model_costs_what_the_benchmark_says() {
+    let scratch = Scratch::new();
+    let model = tiny("llama3");
+    let data = model.join("pairs.jsonl");
+    let [model, data] = [&model, &data].map(|path| path.to_str().unwrap());
+    let bench = ["bench", "reference", "--model", model, "--data", data, "--repeat", "1", "--pairs", "4"];
+    let figures: Value = serde_json::from_str(&scratch.ok(&bench)).unwrap();
+    assert_eq!((&figures["pairs"], &figures["paper"]["memory_saved"]), (&json!(4), &json!(0.167)));
+    for name in ["dpo_online", "dpo_precomputed"] {
+        let number = |name: &str, key: &str| figures[name][key].as_f64().unwrap();
+        let saved = 1.0 - number("asft", "seconds") / number(name, "seconds");
+        assert!((number(name, "time_saved") - saved).abs() < 1e-12, "{figures:#}");
+        let bytes = number(name, "peak_memory_bytes") - number("asft", "peak_memory_bytes");
+        assert!((number(name, "memory_saved_bytes") - bytes).abs() < 1.0, "{figures:#}");
+    }
+    // Nothing is left where the command ran, and bad input is the training's own complaint.
+    assert_eq!(std::fs::read_dir(scratch.0.path()).unwrap().count(), 0);
+    let output = scratch.run(&["bench", "reference", "--model", "absent", "--data", data]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).starts_with("error: absent"), "{}", stderr(&output));
+}
+
+#[test]
 fn sft_trains_on_alpaca_rows() {
     let scratch = Scratch::new();
     scratch.config("");
