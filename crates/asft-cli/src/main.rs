@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
 
-/// Preference alignment of Llama-style models without a reference model.
+/// Preference alignment of Llama-style models, by absolute likelihoods or against a reference model.
 ///
 /// ASFT here is Aligned Supervised Fine-Tuning (arXiv 2409.10571), which trains on preference pairs; not
 /// Anchored SFT (arXiv 2509.23753), which other programs also call ASFT.

@@ -127,6 +127,14 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         (_, None) => None,
     };
     let dataset = arguments.data.load(&tokenizer)?;
+    if let Some(objective) = objective.as_ref().filter(|objective| objective.needs_rejected())
+        && let Some(origin) = dataset.first_without_rejected()
+    {
+        return Err(Failure::input(format!(
+            "{origin}: the row has no rejected answer, which objective {} needs",
+            objective.name()
+        )));
+    }
     output::check_writable(&arguments.output, &[arguments.data.data.clone().into()])?;
     note!("data: {}", dataset.report.to_string().trim_end());
     let prompts = objective.as_ref().is_some_and(Objective::needs_prompt_scores);

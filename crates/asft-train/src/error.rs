@@ -78,13 +78,13 @@ pub enum TrainError {
         objective: &'static str,
     },
     /// The reference model has another tokenizer than the model that is trained.
-    #[error("{}: its tokenizer is not that of the model that is trained, so the two cannot score the same tokens\nhint: name a reference model of the same family in reference.path", path.display())]
+    #[error("{}: its tokenizer is not that of the model that it is compared with, so the two cannot score the same tokens\nhint: name a reference model of the same family", path.display())]
     ReferenceTokenizer {
         /// The reference model.
         path: PathBuf,
     },
     /// A file of reference log-probs that cannot be trusted.
-    #[error("{}: {what}\nhint: remove the file to have it computed again, or name another directory in reference.cache", path.display())]
+    #[error("{}: {what}\nhint: remove the file to have its numbers computed again, or name another directory in reference.cache", path.display())]
     ReferenceCache {
         /// The file.
         path: PathBuf,

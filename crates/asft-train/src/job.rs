@@ -137,7 +137,15 @@ impl Job {
         }
         let reference = match config.objective.needs_reference() {
             true => Some(ReferenceModel::open(&config, &tokenizer)?),
-            false => None,
+            false => {
+                if !config.reference.path.is_empty() {
+                    let objective = config.objective.name();
+                    tracing::warn!(
+                        "reference.path is not read: objective {objective} needs no reference model"
+                    );
+                }
+                None
+            }
         };
         let per_epoch = steps_per_epoch(train.pairs.len(), config.train.pairs_per_step);
         let total_steps = match config.train.max_steps {

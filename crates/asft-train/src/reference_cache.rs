@@ -14,8 +14,9 @@ use std::{
 use asft_core::ReferenceSums;
 use asft_data::EncodedPair;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::{error::TrainError, job::digest};
+use crate::{checkpoint::hex, error::TrainError, job::digest};
 
 /// Sums of one model by pair.
 #[derive(Debug)]
@@ -45,6 +46,17 @@ struct Line {
     pair: String,
     #[serde(flatten)]
     sums: ReferenceSums,
+    /// Digest of both, so that a number that was changed is not trained on.
+    check: String,
+}
+
+impl Line {
+    fn new(pair: String, sums: ReferenceSums) -> Self {
+        let ReferenceSums { chosen, rejected } = sums;
+        let bits = (chosen.to_bits(), rejected.map(f64::to_bits));
+        let check = hex(&Sha256::digest(format!("{pair} {bits:?}")))[..16].to_owned();
+        Self { pair, sums, check }
+    }
 }
 
 impl ReferenceCache {
@@ -67,7 +79,7 @@ impl ReferenceCache {
         let bytes = match std::fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(TrainError::io(&self.path)(error)),
+            Err(error) => return Err(self.unusable(&error)),
         };
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let refused = |what: String| TrainError::ReferenceCache { path: self.path.clone(), what };
@@ -82,9 +94,20 @@ impl ReferenceCache {
         for (index, line) in lines.enumerate() {
             let line: Line = serde_json::from_str(line)
                 .map_err(|error| refused(format!("line {}: {error}", index + 2)))?;
-            self.sums.entry(line.pair).or_insert(line.sums);
+            let expected = Line::new(line.pair, line.sums);
+            if line.check != expected.check {
+                return Err(refused(format!(
+                    "line {}: its numbers are not those that were written",
+                    index + 2
+                )));
+            }
+            self.sums.insert(expected.pair, line.sums);
         }
         Ok(whole as u64)
+    }
+
+    fn unusable(&self, error: &std::io::Error) -> TrainError {
+        TrainError::ReferenceCache { path: self.path.clone(), what: format!("cannot be used: {error}") }
     }
 
     /// The sums of a pair, if they are there.
@@ -105,16 +128,16 @@ impl ReferenceCache {
     /// Makes the file ready for appending, held by this process alone.
     pub fn lock(&mut self) -> Result<(), TrainError> {
         let directory = self.path.parent().expect("the file lies in a directory");
-        std::fs::create_dir_all(directory).map_err(TrainError::io(directory))?;
+        std::fs::create_dir_all(directory).map_err(|error| self.unusable(&error))?;
         let options = OpenOptions::new().create(true).append(true).open(&self.path);
-        let mut file = options.map_err(TrainError::io(&self.path))?;
+        let mut file = options.map_err(|error| self.unusable(&error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let what = "another process is computing these log-probs; wait until it is done".to_owned();
                 return Err(TrainError::RunDirectory { path: self.path.clone(), what });
             }
-            Err(TryLockError::Error(error)) => return Err(TrainError::io(&self.path)(error)),
+            Err(TryLockError::Error(error)) => return Err(self.unusable(&error)),
         }
         // Another process may have added lines before it let go; a line that was cut by its death goes.
         let whole = self.read()?;
@@ -140,7 +163,7 @@ impl ReferenceCache {
     ) -> Result<(), TrainError> {
         let mut lines = String::new();
         for (pair, sums) in pairs {
-            let line = Line { pair: digest([pair]), sums };
+            let line = Line::new(digest([pair]), sums);
             lines += &json(&line);
             lines.push('\n');
             self.sums.insert(line.pair, sums);
@@ -234,6 +257,14 @@ mod tests {
             assert!(error.contains(what), "{error}");
             std::fs::write(&cache.path, whole).unwrap();
         }
+        // One digit of a number.
+        let whole = std::fs::read_to_string(&cache.path).unwrap();
+        std::fs::write(&cache.path, whole.replace("\"chosen\":-1.0", "\"chosen\":-2.0")).unwrap();
+        assert!(open(MODEL).unwrap_err().to_string().contains("line 2: its numbers"));
+        let blocked = directory.path().join("file");
+        std::fs::write(&blocked, "").unwrap();
+        let error = ReferenceCache::open(&blocked, MODEL, "f32").unwrap_err();
+        assert!(error.is_input() && error.to_string().contains("cannot be used"), "{error}");
         std::fs::write(&cache.path, "{}\n").unwrap();
         assert!(open(MODEL).unwrap_err().to_string().contains("line 1: "));
     }

@@ -3,7 +3,7 @@
 use asft_core::{Objective, PlanePoint};
 use clap::Args;
 
-use super::{PlaneArguments, create, figure, figure::Panel, title};
+use super::{PlaneArguments, create, figure, figure::Panel, settings, title};
 use crate::{failure::Failure, output};
 
 #[derive(Args)]
@@ -23,11 +23,15 @@ const CASES: [(&str, [f64; 2]); 4] = [
     ("Case 3, bottom left", [0.05, 0.05]),
 ];
 
-/// What the formulas do and do not support, beside the paper's reading of its figure.
-const NOTES: &str = "\
+/// How to read the figure.
+const READING: &str = "\
 The likelihoods are x1 of the preferred and x2 of the dispreferred answer; arrows point along the negative gradient, and their \
-length is the logarithm of 1 + its size. Losses are the preference parts alone, without the NLL that training adds.
+length is the logarithm of 1 + its size. Losses are the preference parts alone, without the NLL that training adds. \
+The ratio is that of the two sizes, preferred to dispreferred.
+";
 
+/// What the formulas do and do not support of the paper's reading: of DPO at any β, and ASFT at temperature 1.
+const NOTES: &str = "
 - \"Bradley–Terry lowers the dispreferred answer faster than it raises the preferred one\" holds where x1 > x2, below the \
 diagonal; above it, it is the other way round: the ratio of the two is x2 / x1 for every β.
 - By log-probabilities, which are what a network's outputs move, Bradley–Terry's two derivatives are equal and opposite, and \
@@ -64,8 +68,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     figure::write(directory, "gradient-field", rows, [620.0, 520.0])?;
     let table = cases(&objectives)?;
+    let by_the_paper = |objective: &Objective| match objective {
+        Objective::Dpo(_) => true,
+        Objective::Asft(asft) => asft.temperature == 1.0,
+        _ => false,
+    };
+    let papers = objectives.iter().filter(|objective| by_the_paper(objective)).count() == 2;
+    let (notes, settings) = (if papers { NOTES } else { "" }, settings(&objectives));
     let page = format!(
-        "# Gradient fields\n\n![Loss surfaces and gradient fields](gradient-field.svg)\n\n{table}\n{NOTES}"
+        "# Gradient fields\n\n![Loss surfaces and gradient fields](gradient-field.svg)\n\n{table}\n{READING}{notes}\nSettings:\n\n{settings}"
     );
     output::write_file(&directory.join("gradient-field.md"), page.as_bytes())?;
     output::print(&format!("{table}\n{}\n", directory.join("gradient-field.md").display()))

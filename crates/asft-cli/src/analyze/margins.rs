@@ -26,7 +26,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut csv = "run,kind,step,margin,logps_chosen,logps_rejected\n".to_owned();
     let mut table =
         "| run | objective | held-out margin before | after | change |\n|---|---|---|---|---|\n".to_owned();
-    for run in &arguments.runs {
+    for (index, run) in arguments.runs.iter().enumerate() {
+        if arguments.runs[..index].contains(run) {
+            return Err(Failure::input(format!("--run {} is given twice", run.display())));
+        }
         let name = run.display().to_string();
         let config = run.join("config.toml");
         let text = std::fs::read_to_string(&config).map_err(|error| {
@@ -35,6 +38,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let config = RunConfig::parse(&text, &config.display().to_string(), None, &[])?;
         let objective = config.objective.name();
         let rows = read_metrics(run)?;
+        if !rows.iter().any(|row| row.metrics.margin.is_some()) {
+            return Err(Failure::input(format!(
+                "{name}: its metrics.jsonl holds no margin yet\nhint: wait for the run's first step; a run on demonstrations has none"
+            )));
+        }
         for row in &rows {
             let optional = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
             let kind = if row.kind == Kind::Eval { "eval" } else { "train" };
@@ -53,7 +61,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             (format!("{objective} ({name})"), points)
         };
         let held_out = curve(Kind::Eval);
-        if let (Some([_, before]), Some([_, after])) = (held_out.1.first(), held_out.1.last()) {
+        if held_out.1.is_empty() {
+            table += &format!("| {name} | {objective} | no held-out pairs | | |\n");
+        } else if let ([[_, before], ..], [.., [_, after]]) = (&held_out.1[..], &held_out.1[..]) {
             table +=
                 &format!("| {name} | {objective} | {before:.4} | {after:.4} | {:+.4} |\n", after - before);
         }

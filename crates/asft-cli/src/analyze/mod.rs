@@ -51,6 +51,11 @@ impl PlaneArguments {
         let mut settings: Vec<(&str, Map<String, Value>)> = vec![];
         for name in &self.objectives {
             let objective = crate::score::by_name(name)?;
+            if !objective.needs_rejected() {
+                return Err(Failure::input(format!(
+                    "--objective {name} has no preference part to look at: its loss is the chosen answer's alone"
+                )));
+            }
             if settings.iter().any(|(other, _)| other == name) {
                 return Err(Failure::input(format!("--objective {name} is given twice")));
             }
@@ -69,7 +74,7 @@ impl PlaneArguments {
             let (_, keys) = settings
                 .iter_mut()
                 .find(|(other, _)| *other == name)
-                .ok_or_else(|| wrong("is of an objective that is not looked at"))?;
+                .ok_or_else(|| wrong("is of an objective that is not looked at; add --objective for it"))?;
             let value = serde_json::from_str(value).map_err(|error| wrong(&error.to_string()))?;
             keys.insert(key.to_owned(), value);
         }
@@ -81,6 +86,15 @@ impl PlaneArguments {
         };
         settings.into_iter().map(objective).collect()
     }
+}
+
+/// The settings of objectives, a line each, for a page.
+fn settings(objectives: &[Objective]) -> String {
+    let line = |objective: &Objective| {
+        let toml = serde_json::to_string(objective).unwrap_or_default();
+        format!("- {}: `{toml}`\n", title(objective))
+    };
+    objectives.iter().map(line).collect()
 }
 
 /// Makes the directory.

@@ -3,7 +3,7 @@
 use asft_core::{Flow, Objective, Trajectory};
 use clap::Args;
 
-use super::{PlaneArguments, create, figure, figure::Panel, title};
+use super::{PlaneArguments, create, figure, figure::Panel, settings, title};
 use crate::{failure::Failure, output};
 
 #[derive(Args)]
@@ -61,7 +61,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         "# Trajectories of gradient descent\n\n![Ways from blue starts to red ends](trajectories.svg)\n\n{table}\n\
          Each start is followed along dx/dt = −∇L of the preference part, without the NLL that training adds; no likelihood \
          goes nearer than {BORDER} to 0 or 1. The spread is the root mean square distance of the ends from their mean: the \
-         smaller it is, the less the end depends on the start. Time is that of the likelihoods, not of a network's weights.\n"
+         smaller it is, the less the end depends on the start. Time is that of the likelihoods, not of a network's weights. \
+         A start beyond the margin has reached it at time 0.\n\nSettings:\n\n{}",
+        settings(&objectives)
     );
     output::write_file(&directory.join("trajectories.md"), page.as_bytes())?;
     output::print(&format!("{table}\n{}\n", directory.join("trajectories.md").display()))

@@ -54,6 +54,12 @@ struct Cost {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let owned = |text: &&String| ["objective.", "reference."].iter().any(|table| text.starts_with(table));
+    if let Some(text) = arguments.assignments.iter().find(owned) {
+        return Err(Failure::input(format!(
+            "--set {text}: objectives and reference are what is compared here; bench train measures one setting"
+        )));
+    }
     let mut costs = [const { vec![] }; KINDS.len()];
     for round in 1..=arguments.repeat {
         for (kind, costs) in KINDS.iter().zip(&mut costs) {

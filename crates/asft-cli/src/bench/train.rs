@@ -44,7 +44,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.pairs == 0 {
         return Err(Failure::input("--pairs must be at least 1"));
     }
+    // Of its own, so that every measurement starts alike.
+    let cache = tempfile::tempdir().map_err(|error| Failure::Run(error.into()))?;
     let mut assignments = vec![
+        format!("reference.cache={}", json!(cache.path())),
         format!("model.path={}", json!(arguments.model)),
         format!("data.train=[{}]", json!(arguments.data)),
         "train.output=\"unused\"".to_owned(),

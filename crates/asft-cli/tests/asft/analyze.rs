@@ -34,6 +34,8 @@ fn gradient_fields_show_the_papers_cases() {
     let set = ["--objective", "dpo", "--set", "dpo.beta=0.5"];
     let table = scratch.ok(&[&["analyze", "gradient-field", "--output", "half"], &set[..]].concat());
     assert!(!table.contains("ASFT") && !table.contains("+19.000"), "{table}");
+    let page = std::fs::read_to_string(scratch.path("half/gradient-field.md")).unwrap();
+    assert!(!page.contains("saddle") && page.contains("\"beta\":0.5"), "{page}");
 }
 
 #[test]
@@ -70,7 +72,8 @@ fn margins_are_those_of_the_run() {
 fn what_cannot_be_shown_is_refused() {
     let scratch = Scratch::new();
     let field = ["analyze", "gradient-field", "--output", "out"];
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["--objective", "sft"], "no preference part"),
         (&["--objective", "dpoo"], "dpoo"),
         (&["--objective", "dpo", "--objective", "dpo"], "given twice"),
         (&["--set", "beta=1"], "names no objective"),
@@ -86,6 +89,14 @@ fn what_cannot_be_shown_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{more:?}: {message}");
         assert!(message.contains(expected), "{more:?}: {message}");
     }
+    scratch.config("");
+    scratch.ok(&["train", "--config", "config.toml", "--set", "train.max_steps=1"]);
+    let margins = ["analyze", "margins", "--output", "out", "--run", "run"];
+    let output = scratch.run(&[&margins[..], &["--run", "run"]].concat());
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("given twice"));
+    std::fs::write(scratch.path("run/metrics.jsonl"), "").unwrap();
+    let output = scratch.run(&margins);
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("holds no margin yet"));
     let output = scratch.run(&["analyze", "margins", "--run", "absent", "--output", "out"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("absent") && stderr(&output).contains("name a run directory"));

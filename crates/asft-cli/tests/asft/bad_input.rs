@@ -279,6 +279,8 @@ fn reference_models() {
         refused(&scratch, &arguments.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     };
     refused_with("reference.path=\"absent\"", &["absent"]);
+    refused_with("reference.cache=\"\"", &["reference.cache: must not be empty"]);
+    refused_with("reference.cache=\"config.toml\"", &["config.toml", "cannot be used", "reference.cache"]);
     refused_with("reference.mode=\"sometimes\"", &["reference.mode", "sometimes"]);
     refused_with("reference.modes=\"online\"", &["reference.modes: unknown key"]);
 
@@ -286,7 +288,7 @@ fn reference_models() {
     replace(&other.join("tokenizer.json"), "<|start_header_id|>", "<|begin_header_id|>");
     refused_with(
         "reference.path=\"other\"",
-        &["other", "its tokenizer is not that of the model that is trained"],
+        &["other", "its tokenizer is not that of the model that it is compared with"],
     );
     let damaged = scratch.copy_of("llama3", "damaged");
     edit_tensor(&damaged, "model.norm.weight", |_, bytes| {

@@ -370,6 +370,8 @@ fn a_reference_model_costs_what_the_benchmark_says() {
     }
     // Nothing is left where the command ran, and bad input is the training's own complaint.
     assert_eq!(std::fs::read_dir(scratch.0.path()).unwrap().count(), 0);
+    let output = scratch.run(&[&bench[..], &["--set", "reference.mode=online"]].concat());
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("bench train measures"));
     let output = scratch.run(&["bench", "reference", "--model", "absent", "--data", data]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).starts_with("error: absent"), "{}", stderr(&output));

@@ -138,6 +138,7 @@ impl RunConfig {
         }
         let texts = [
             ("model.path", self.model.path.is_empty()),
+            ("reference.cache", self.reference.cache.is_empty()),
             ("train.output", self.train.output.is_empty()),
             ("data.train", self.data.train.is_empty()),
         ];
