@@ -155,6 +155,7 @@ fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
         ("process", process),
         ("peak", job.memory.peak()),
     ];
+    let to_reference = job.pairs_to_reference()?;
     if as_json {
         let bytes: serde_json::Map<_, _> =
             parts.iter().map(|(name, bytes)| (format!("{name}_bytes"), json!(bytes))).collect();
@@ -165,6 +166,7 @@ fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
             "steps": job.total_steps,
             "segments": job.segments,
             "micro_batch_tokens": job.micro_batch_tokens,
+            "pairs_to_reference": to_reference,
             "memory": bytes,
             "data": job.train.report,
         });
@@ -179,6 +181,9 @@ fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
         job.model_config.num_hidden_layers,
         job.micro_batch_tokens
     );
+    if let Some(missing) = to_reference {
+        text += &format!("pairs that the reference model scores first: {missing}\n");
+    }
     for (name, bytes) in parts {
         text += &format!("memory, {name:<12} {:>9.3} GB\n", bytes as f64 / 1e9);
     }

@@ -77,6 +77,26 @@ impl<B: LlamaBackend> Reference<B> {
     }
 }
 
+impl Job {
+    /// Pairs that the reference model will score before the training; `None` where it does not work before it.
+    /// Fails where the kept log-probs cannot be used.
+    pub fn pairs_to_reference(&self) -> Result<Option<usize>, TrainError> {
+        match (&self.reference, self.config.reference.mode) {
+            (Some(model), ReferenceMode::Precomputed) => {
+                let directory = self.config.reference.cache.as_ref();
+                let cache = ReferenceCache::open(directory, &model.digest, self.config.model.dtype.name())?;
+                Ok(Some(cache.missing(&pairs(self)).len()))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Training and held-out pairs.
+fn pairs(job: &Job) -> Vec<&EncodedPair> {
+    job.train.pairs.iter().chain(job.eval.iter().flat_map(|eval| &eval.pairs)).collect()
+}
+
 /// Scores the pairs that the cache does not hold. False if it was stopped.
 fn complete<B: LlamaBackend>(
     cache: &mut ReferenceCache,
@@ -85,8 +105,7 @@ fn complete<B: LlamaBackend>(
     device: &B::Device,
     mut go_on: impl FnMut(usize, usize) -> bool,
 ) -> Result<bool, TrainError> {
-    let all: Vec<&EncodedPair> =
-        job.train.pairs.iter().chain(job.eval.iter().flat_map(|eval| &eval.pairs)).collect();
+    let all = pairs(job);
     if cache.missing(&all).is_empty() {
         return Ok(true);
     }

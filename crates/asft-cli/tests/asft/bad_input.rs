@@ -309,6 +309,7 @@ fn reference_models() {
     refused(&scratch, &dpo, &["holds the log-probs of another model", "reference.cache"]);
     std::fs::write(&cache, format!("{header}\n{{\"pair\": 1}}\n{lines}")).unwrap();
     refused(&scratch, &dpo, &["line 2: ", "remove the file"]);
+    refused(&scratch, &[&dpo[..], &["--dry-run"]].concat(), &["line 2: ", "remove the file"]);
 }
 
 #[test]

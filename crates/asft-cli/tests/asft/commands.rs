@@ -193,8 +193,26 @@ fn dpo_trains_and_a_second_run_needs_no_reference_model() {
         assert!(output.status.success(), "{}", stderr(&output));
         stderr(&output)
     };
+    let plan = |more: &[&str]| -> Value {
+        let arguments = [
+            "train",
+            "--config",
+            "config.toml",
+            "--objective",
+            "dpo",
+            "--output",
+            "plan",
+            "--dry-run",
+            "--json",
+        ];
+        serde_json::from_str(&scratch.ok(&[&arguments[..], more].concat())).unwrap()
+    };
+    assert_eq!(plan(&[])["pairs_to_reference"], 8);
     // Eight pairs, two of them held out: the reference model scores all.
     assert!(train("first", &[]).contains("reference model: 8/8 pairs"));
+    assert_eq!(plan(&[])["pairs_to_reference"], 0);
+    let online = plan(&["--set", "reference.mode=\"online\""]);
+    assert!(online["pairs_to_reference"].is_null() && online["memory"]["reference_bytes"].as_u64() > Some(0));
     assert!(!train("second", &["--set", "objective.dpo.beta=0.5"]).contains("reference model"));
     assert!(!train("online", &["--set", "reference.mode=\"online\""]).contains("reference model"));
     let metrics = |run: &str| lines(&scratch.path(&format!("{run}/metrics.jsonl")));
