@@ -34,7 +34,7 @@ impl PlanePoint {
     }
 }
 
-/// Starting points and ends of gradient descent in the plane.
+/// One way of gradient descent through the plane.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trajectory {
     /// Points in order, the start first.

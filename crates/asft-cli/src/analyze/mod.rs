@@ -91,8 +91,8 @@ impl PlaneArguments {
 /// The settings of objectives, a line each, for a page.
 fn settings(objectives: &[Objective]) -> String {
     let line = |objective: &Objective| {
-        let toml = serde_json::to_string(objective).unwrap_or_default();
-        format!("- {}: `{toml}`\n", title(objective))
+        let keys = serde_json::to_string(objective).expect("settings are numbers and names");
+        format!("- {}: `{keys}`\n", title(objective))
     };
     objectives.iter().map(line).collect()
 }

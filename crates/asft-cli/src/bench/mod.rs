@@ -3,9 +3,11 @@
 mod reference;
 mod train;
 
-use clap::Subcommand;
+use std::path::PathBuf;
 
-use crate::failure::Failure;
+use clap::{Args, Subcommand};
+
+use crate::{backend::Backend, failure::Failure};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -20,4 +22,28 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Train(arguments) => train::run(arguments),
         Command::Reference(arguments) => reference::run(&arguments),
     }
+}
+
+/// What is trained: the same of every benchmark.
+#[derive(Args)]
+struct Workload {
+    /// A Hugging Face directory, a GGUF file or a run directory.
+    #[arg(long, value_name = "M")]
+    model: PathBuf,
+    /// File of preference pairs.
+    #[arg(long, value_name = "F")]
+    data: PathBuf,
+    /// Pairs to train on, from the first; all of them if there are fewer.
+    #[arg(long, default_value_t = 12)]
+    pairs: usize,
+    /// Pairs of one optimizer step.
+    #[arg(long, default_value_t = 4)]
+    pairs_per_step: usize,
+    /// Sets one configuration key; may be repeated. To compare trainings, fix train.segments and
+    /// train.micro_batch_tokens: plans differ by themselves.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "auto")]
+    backend: Backend,
 }

@@ -2,41 +2,24 @@
 //!
 //! Each training is a process of its own, since the highest memory of a process never falls.
 
-use std::{path::PathBuf, process::Command};
+use std::process::Command;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use super::Workload;
 use crate::{
-    backend::Backend,
     failure::Failure,
     output::{self, note},
 };
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A Hugging Face directory, a GGUF file or a run directory.
-    #[arg(long, value_name = "M")]
-    model: PathBuf,
-    /// File of preference pairs.
-    #[arg(long, value_name = "F")]
-    data: PathBuf,
-    /// Pairs to train on, from the first.
-    #[arg(long, default_value_t = 12)]
-    pairs: usize,
-    /// Pairs of one optimizer step.
-    #[arg(long, default_value_t = 4)]
-    pairs_per_step: usize,
+    #[command(flatten)]
+    workload: Workload,
     /// Trainings of each kind, in turn; medians are compared.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
     repeat: u16,
-    /// Sets one configuration key for all; may be repeated. Segments and micro-batches should be fixed: a plan that
-    /// makes room for a reference model is slower by itself.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    assignments: Vec<String>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    backend: Backend,
 }
 
 /// Name, objective and mode of what is compared; ASFT first.
@@ -55,7 +38,7 @@ struct Cost {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let owned = |text: &&String| ["objective.", "reference."].iter().any(|table| text.starts_with(table));
-    if let Some(text) = arguments.assignments.iter().find(owned) {
+    if let Some(text) = arguments.workload.assignments.iter().find(owned) {
         return Err(Failure::input(format!(
             "--set {text}: objectives and reference are what is compared here; bench train measures one setting"
         )));
@@ -80,7 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     });
     let [asft, others @ ..] = medians;
     let mut result = json!({
-        "pairs": arguments.pairs,
+        "pairs": arguments.workload.pairs,
         "repeat": arguments.repeat,
         "paper": {"time_saved": PAPER[0], "memory_saved": PAPER[1]},
         KINDS[0].0: {"seconds": asft.seconds, "peak_memory_bytes": asft.bytes},
@@ -101,13 +84,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn train(arguments: &Arguments, (name, objective, mode): (&str, &str, &str)) -> Result<Cost, Failure> {
     let failed = |error: std::io::Error| Failure::Run(error.into());
     let cache = tempfile::tempdir().map_err(failed)?;
-    let backend = arguments.backend.to_possible_value().expect("every backend has a name");
+    let backend = arguments.workload.backend.to_possible_value().expect("every backend has a name");
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["bench", "train", "--objective", objective, "--backend", backend.get_name()]);
-    command.arg("--model").arg(&arguments.model).arg("--data").arg(&arguments.data);
-    command.args(["--pairs", &arguments.pairs.to_string()]);
-    command.args(["--pairs-per-step", &arguments.pairs_per_step.to_string()]);
-    for assignment in &arguments.assignments {
+    command.arg("--model").arg(&arguments.workload.model).arg("--data").arg(&arguments.workload.data);
+    command.args(["--pairs", &arguments.workload.pairs.to_string()]);
+    command.args(["--pairs-per-step", &arguments.workload.pairs_per_step.to_string()]);
+    for assignment in &arguments.workload.assignments {
         command.args(["--set", assignment]);
     }
     command.args(["--set", &format!("reference.mode={}", json!(mode))]);

@@ -1,6 +1,6 @@
 //! `asft bench train`.
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
 use asft_data::{PairBatch, pack::ScoredRows};
 use asft_model::{AttentionLayout, LlamaConfig, TrainBackend};
@@ -9,61 +9,41 @@ use burn::tensor::{Distribution, Tensor, backend::AutodiffBackend};
 use clap::Args;
 use serde_json::json;
 
+use super::Workload;
 use crate::{
-    backend::{self, Backend, Work},
+    backend::{self, Work},
     failure::Failure,
     output::{self, note},
 };
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A Hugging Face directory, a GGUF file or a run directory.
-    #[arg(long, value_name = "M")]
-    model: PathBuf,
-    /// File of preference pairs.
-    #[arg(long, value_name = "F")]
-    data: PathBuf,
-    /// Pairs to train on, from the first; all of them if there are fewer.
-    #[arg(long, default_value_t = 12)]
-    pairs: usize,
-    /// Pairs of one optimizer step.
-    #[arg(long, default_value_t = 4)]
-    pairs_per_step: usize,
+    #[command(flatten)]
+    workload: Workload,
     /// Trains with this objective and its defaults.
     #[arg(long, value_name = "NAME")]
     objective: Option<String>,
-    /// Sets one configuration key; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    assignments: Vec<String>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value = "auto")]
-    backend: Backend,
 }
 
-pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    if arguments.pairs == 0 {
+pub fn run(Arguments { workload, objective }: Arguments) -> Result<(), Failure> {
+    if workload.pairs == 0 {
         return Err(Failure::input("--pairs must be at least 1"));
     }
     // Of its own, so that every measurement starts alike.
     let cache = tempfile::tempdir().map_err(|error| Failure::Run(error.into()))?;
     let mut assignments = vec![
         format!("reference.cache={}", json!(cache.path())),
-        format!("model.path={}", json!(arguments.model)),
-        format!("data.train=[{}]", json!(arguments.data)),
+        format!("model.path={}", json!(workload.model)),
+        format!("data.train=[{}]", json!(workload.data)),
         "train.output=\"unused\"".to_owned(),
         "data.shuffle=false".to_owned(),
         "train.epochs=1".to_owned(),
-        format!("train.pairs_per_step={}", arguments.pairs_per_step),
+        format!("train.pairs_per_step={}", workload.pairs_per_step),
     ];
-    assignments.extend(arguments.assignments);
-    let config = RunConfig::parse(
-        "[model]\n[data]\n[train]\n",
-        "bench",
-        arguments.objective.as_deref(),
-        &assignments,
-    )?;
-    let job = Job::read_first(config, Some(arguments.pairs))?;
-    let result = backend::dispatch(arguments.backend, Benchmark { job })?;
+    assignments.extend(workload.assignments);
+    let config = RunConfig::parse("[model]\n[data]\n[train]\n", "bench", objective.as_deref(), &assignments)?;
+    let job = Job::read_first(config, Some(workload.pairs))?;
+    let result = backend::dispatch(workload.backend, Benchmark { job })?;
     output::print(&format!("{result:#}\n"))
 }
 
