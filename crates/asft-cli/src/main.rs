@@ -4,9 +4,11 @@ mod allocator;
 mod analyze;
 mod backend;
 mod bench;
+mod compare;
 mod export;
 mod failure;
 mod fetch;
+mod figure;
 mod inspect;
 mod interrupt;
 mod objective;
@@ -49,6 +51,8 @@ enum Command {
     /// The paper's figures, from formulas and from runs.
     #[command(subcommand)]
     Analyze(analyze::Command),
+    /// Train several objectives alike and report how they compare.
+    Compare(compare::Arguments),
     /// Write a model as a Hugging Face directory.
     Export(export::Arguments),
     /// Fetch a model or a data set.
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         Command::Objective(arguments) => objective::run(arguments),
         Command::Data(DataCommand::Inspect(arguments)) => inspect::run(arguments),
         Command::Analyze(command) => analyze::run(command),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Export(arguments) => export::run(arguments),
         Command::Fetch(arguments) => fetch::run(&arguments).map_err(fetch_failure),
         Command::Bench(command) => bench::run(command),

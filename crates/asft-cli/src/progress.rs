@@ -114,10 +114,11 @@ fn quality(row: &MetricsRow) -> String {
         |name: &str, value: Option<f64>| value.map_or(String::new(), |value| format!(" {name} {value:.3}"));
     let metrics = &row.metrics;
     format!(
-        "loss {:.4}{}{}",
+        "loss {:.4}{}{}{}",
         metrics.loss,
         part("margin", metrics.margin),
-        part("accuracy", metrics.accuracy)
+        part("accuracy", metrics.accuracy),
+        part("rewards margin", metrics.rewards_margin)
     )
 }
 

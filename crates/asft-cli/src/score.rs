@@ -83,6 +83,7 @@ impl DataArguments {
             eval: vec![],
             eval_fraction: 0.0,
             eval_pairs: 0,
+            eval_seed: None,
             format,
             max_length: self.max_length,
             truncation,

@@ -83,6 +83,18 @@ impl Sampler {
     }
 }
 
+/// Which `count` of `pairs` are held out under `seed`.
+///
+/// # Panics
+/// If `count` is more than there are.
+pub fn choose(pairs: usize, count: usize, seed: u64) -> Vec<bool> {
+    let mut chosen = vec![false; pairs];
+    for &index in &permutation(pairs, seed, Purpose::HeldOut)[..count] {
+        chosen[index] = true;
+    }
+    chosen
+}
+
 /// What a permutation is for: each purpose has random numbers of its own.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {

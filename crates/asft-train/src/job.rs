@@ -277,7 +277,7 @@ fn load_data(config: &RunConfig, tokenizer: &Tokenizer) -> Result<(Dataset, Opti
         (0, fraction) => HeldOut::Fraction(fraction),
         (count, _) => HeldOut::Count(count),
     };
-    let (train, eval) = train.split_held_out(held_out, config.train.seed)?;
+    let (train, eval) = train.split_held_out(held_out, data.eval_seed.unwrap_or(config.train.seed))?;
     Ok((train, Some(eval)))
 }
 

@@ -29,6 +29,7 @@ mod schedule;
 mod tensorboard;
 mod trainer;
 
+pub use asft_core::Metrics;
 pub use config::{ConfigError, RunConfig};
 pub use error::{StepError, TrainError};
 pub use job::{Job, check_same_tokenizer, load_options, open_checkpoint, warn_beyond_positions};
@@ -36,7 +37,7 @@ pub use metrics::{Kind, MetricsRow};
 pub use phases::Phases;
 pub use reference::Reference;
 pub use report::{RESULT_ROWS, ResultRow};
-pub use resume::{ResumePoint, prepare};
+pub use resume::{FREE, ResumePoint, first_difference, prepare};
 pub use run::{Event, Outcome, Summary, run};
 pub use schedule::Schedule;
 pub use trainer::Trainer;

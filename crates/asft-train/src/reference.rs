@@ -1,10 +1,14 @@
 //! The frozen reference model of DPO and its kin: its log-prob sums of each pair.
 //!
-//! Precomputed, they are taken once over all pairs before the model that is trained is loaded, and kept on disk for
+//! Precomputed, they are taken once over all pairs of the run before the model that is trained is loaded, and kept on disk for
 //! other runs; online, the reference model stays in memory and scores every micro-batch again.
 
 use asft_core::ReferenceSums;
-use asft_data::{EncodedPair, PairBatch, pack::micro_batches};
+use asft_data::{
+    EncodedPair, PairBatch,
+    pack::micro_batches,
+    sampler::{Sampler, steps_per_epoch},
+};
 use asft_model::{Llama, LlamaBackend, LlamaConfig};
 
 use crate::{
@@ -92,9 +96,18 @@ impl Job {
     }
 }
 
-/// Training and held-out pairs.
+/// The training pairs that the run's steps will draw, and the held-out pairs.
 fn pairs(job: &Job) -> Vec<&EncodedPair> {
-    job.train.pairs.iter().chain(job.eval.iter().flat_map(|eval| &eval.pairs)).collect()
+    let train = &job.config.train;
+    let count = job.train.pairs.len();
+    let mut sampler = Sampler::new(count, train.seed, job.config.data.shuffle);
+    let mut drawn = vec![false; count];
+    // After one epoch nothing new comes.
+    for _ in 0..job.total_steps.min(steps_per_epoch(count, train.pairs_per_step)) {
+        sampler.next_step(train.pairs_per_step).into_iter().for_each(|index| drawn[index] = true);
+    }
+    let drawn = job.train.pairs.iter().zip(drawn).filter_map(|(pair, drawn)| drawn.then_some(pair));
+    drawn.chain(job.eval.iter().flat_map(|eval| &eval.pairs)).collect()
 }
 
 /// Scores the pairs that the cache does not hold. False if it was stopped.

@@ -84,7 +84,7 @@ impl ResumePoint {
 
 /// Keys that may differ between a run and its resumption: none of them changes what is computed, but segments
 /// and micro_batch_tokens by the order of summation.
-const FREE: [&str; 9] = [
+pub const FREE: [&str; 9] = [
     "train.output",
     "train.save_every_steps",
     "train.keep_checkpoints",
@@ -97,6 +97,18 @@ const FREE: [&str; 9] = [
 ];
 
 fn check_unchanged(run: &Path, was: &RunConfig, now: &RunConfig) -> Result<(), TrainError> {
+    match first_difference(was, now, |key| FREE.contains(&key)) {
+        Some([key, was, now]) => Err(TrainError::Changed { path: run.to_owned(), key, was, now }),
+        None => Ok(()),
+    }
+}
+
+/// The first key in which two configurations differ that is not `free`, with both values.
+pub fn first_difference(
+    was: &RunConfig,
+    now: &RunConfig,
+    free: impl Fn(&str) -> bool,
+) -> Option<[String; 3]> {
     let flat = |config: &RunConfig| {
         let mut keys = vec![];
         flatten("", &toml::Value::try_from(config).expect("every setting has a TOML form"), &mut keys);
@@ -106,13 +118,10 @@ fn check_unchanged(run: &Path, was: &RunConfig, now: &RunConfig) -> Result<(), T
     let find = |keys: &[(String, String)], key: &str| {
         keys.iter().find(|(name, _)| name == key).map_or("absent".to_owned(), |(_, value)| value.clone())
     };
-    for (key, _) in was.iter().chain(&now) {
+    was.iter().chain(&now).find_map(|(key, _)| {
         let (was, now) = (find(&was, key), find(&now, key));
-        if was != now && !FREE.contains(&key.as_str()) {
-            return Err(TrainError::Changed { path: run.to_owned(), key: key.clone(), was, now });
-        }
-    }
-    Ok(())
+        (was != now && !free(key)).then(|| [key.clone(), was, now])
+    })
 }
 
 fn flatten(prefix: &str, value: &toml::Value, keys: &mut Vec<(String, String)>) {

@@ -19,7 +19,7 @@ use crate::{
     reference::Reference,
     report,
     resume::ResumePoint,
-    run_directory::{RunDirectory, read_metrics},
+    run_directory::{RunDirectory, read_evaluation, read_metrics},
     trainer::Trainer,
 };
 
@@ -215,7 +215,7 @@ impl<'a, A: TrainBackend> Run<'a, A> {
         let (before, after) = (self.evaluation_at(0)?, self.evaluation_at(steps)?);
         let margin_change = match (&before, &after) {
             (Some(_), Some(_)) => {
-                let read = |step| self.directory.read_evaluation::<ScoredPair>(step);
+                let read = |step| read_evaluation::<ScoredPair>(self.directory.path(), step);
                 MarginChange::between(&read(0)?, &read(steps)?)
             }
             _ => None,

@@ -127,16 +127,7 @@ impl RunDirectory {
 
     /// Writes the per-pair scores of an evaluation.
     pub fn write_evaluation(&self, step: usize, rows: &[impl Serialize]) -> Result<(), TrainError> {
-        write_atomically(&self.evaluation_path(step), lines(rows).as_bytes())
-    }
-
-    /// Reads the per-pair scores of an evaluation back.
-    pub fn read_evaluation<T: DeserializeOwned>(&self, step: usize) -> Result<Vec<T>, TrainError> {
-        read_lines(&self.evaluation_path(step))
-    }
-
-    fn evaluation_path(&self, step: usize) -> PathBuf {
-        self.path.join(EVALUATIONS).join(format!("step-{step}.jsonl"))
+        write_atomically(&evaluation_path(&self.path, step), lines(rows).as_bytes())
     }
 }
 
@@ -152,6 +143,15 @@ pub fn read_metrics(run: &Path) -> Result<Vec<MetricsRow>, TrainError> {
         true => read_lines(&path),
         false => Ok(vec![]),
     }
+}
+
+/// The per-pair scores of a run's evaluation.
+pub fn read_evaluation<T: DeserializeOwned>(run: &Path, step: usize) -> Result<Vec<T>, TrainError> {
+    read_lines(&evaluation_path(run, step))
+}
+
+fn evaluation_path(run: &Path, step: usize) -> PathBuf {
+    run.join(EVALUATIONS).join(format!("step-{step}.jsonl"))
 }
 
 fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, TrainError> {

@@ -8,7 +8,8 @@ use asft_train::RunConfig;
 fn shipped_configurations_parse_and_survive_being_written() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
     let mut names: Vec<String> = vec![];
-    for path in walk(&folder) {
+    // Comparisons have more tables; the command's own tests read them.
+    for path in walk(&folder).into_iter().filter(|path| !path.starts_with(folder.join("compare"))) {
         let name = path.strip_prefix(&folder).unwrap().display().to_string();
         let text = std::fs::read_to_string(&path).unwrap();
         let config = RunConfig::parse(&text, &name, None, &[]).unwrap_or_else(|error| panic!("{error}"));

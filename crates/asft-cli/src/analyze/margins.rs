@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use asft_train::{Kind, RunConfig, run_directory::read_metrics};
 use clap::Args;
 
-use super::{create, figure, figure::Panel};
-use crate::{failure::Failure, output};
+use super::create;
+use crate::{
+    failure::Failure,
+    figure::{self, Panel},
+    output,
+};
 
 #[derive(Args)]
 pub struct Arguments {

@@ -1,6 +1,5 @@
 //! `asft analyze`: the paper's figures, from formulas and from runs.
 
-mod figure;
 mod gradient_field;
 mod margins;
 mod trajectories;

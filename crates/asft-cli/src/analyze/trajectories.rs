@@ -3,8 +3,12 @@
 use asft_core::{Flow, Objective, Trajectory};
 use clap::Args;
 
-use super::{PlaneArguments, create, figure, figure::Panel, settings, title};
-use crate::{failure::Failure, output};
+use super::{PlaneArguments, create, settings, title};
+use crate::{
+    failure::Failure,
+    figure::{self, Panel},
+    output,
+};
 
 #[derive(Args)]
 pub struct Arguments {

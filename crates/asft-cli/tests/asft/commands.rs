@@ -208,6 +208,8 @@ fn dpo_trains_and_a_second_run_needs_no_reference_model() {
         serde_json::from_str(&scratch.ok(&[&arguments[..], more].concat())).unwrap()
     };
     assert_eq!(plan(&[])["pairs_to_reference"], 8);
+    // One step draws two pairs; no others need a reference but those held out.
+    assert_eq!(plan(&["--set", "train.max_steps=1"])["pairs_to_reference"], 4);
     // Eight pairs, two of them held out: the reference model scores all.
     assert!(train("first", &[]).contains("reference model: 8/8 pairs"));
     assert_eq!(plan(&[])["pairs_to_reference"], 0);

@@ -3,5 +3,6 @@
 mod analyze;
 mod bad_input;
 mod commands;
+mod compare;
 mod resume;
 mod support;

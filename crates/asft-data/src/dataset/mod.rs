@@ -9,7 +9,7 @@ pub use self::report::{DataReport, DropReason, TokenStatistics};
 use crate::{
     DataError, EncodedPair, Origin, PreferenceRow, Tokenizer,
     read::Source,
-    sampler::{Purpose, permutation},
+    sampler::choose,
     schema::{Converted, Format, SchemaRows},
     template::{RenderOptions, ResolvedTemplate, parse_date, today},
     truncation::{Truncation, truncate},
@@ -135,10 +135,7 @@ impl Dataset {
             HeldOut::Count(count) => return Err(error(count.to_string())),
             HeldOut::Fraction(part) => return Err(error(format!("the fraction {part}"))),
         };
-        let mut chosen = vec![false; pairs];
-        for &index in &permutation(pairs, seed, Purpose::HeldOut)[..count] {
-            chosen[index] = true;
-        }
+        let chosen = choose(pairs, count, seed);
         let (mut train, mut held) = (vec![], vec![]);
         for (pair, chosen) in self.pairs.into_iter().zip(chosen) {
             if chosen { held.push(pair) } else { train.push(pair) }

@@ -7,7 +7,7 @@ use asft_data::{schema::Format, template::TemplateChoice, truncation::Truncation
 use asft_model::WeightType;
 use serde::{Deserialize, Serialize};
 
-pub use parse::ConfigError;
+pub use parse::{ConfigError, assign, parse_table, read_table};
 
 /// One training run. Written back in full as the run directory's `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct DataSettings {
     /// Number of training pairs to hold out where `eval` is empty; wins over `eval_fraction`.
     #[serde(default)]
     pub eval_pairs: usize,
+    /// Seed of the choice of held-out pairs; absent: `train.seed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_seed: Option<u64>,
     /// Schema of the files.
     #[serde(default)]
     pub format: Format,
@@ -218,7 +221,7 @@ pub struct TrainSettings {
     /// Newest checkpoints to keep.
     #[serde(default = "default_keep")]
     pub keep_checkpoints: usize,
-    /// Seed of the held-out choice, the order of pairs and fresh weights.
+    /// Seed of the order of pairs, of fresh weights and, without `data.eval_seed`, of the held-out choice.
     #[serde(default = "default_seed")]
     pub seed: u64,
 }

@@ -1,6 +1,7 @@
 //! From TOML text and `--set` assignments to a [`RunConfig`] whose every value has been looked at.
 
 use asft_core::Objective;
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::RunConfig;
@@ -53,10 +54,7 @@ impl RunConfig {
         objective: Option<&str>,
         assignments: &[String],
     ) -> Result<Self, ConfigError> {
-        let mut table: Table = toml::from_str(text).map_err(|error| ConfigError::Syntax {
-            file: file.to_owned(),
-            message: error.to_string().trim_end().to_owned(),
-        })?;
+        let mut table = parse_table(text, file)?;
         if let Some(name) = objective {
             Objective::by_name(name).ok_or_else(|| ConfigError::Objective { name: name.to_owned() })?;
             let defaults = Table::from_iter([(name.to_owned(), Value::Table(Table::new()))]);
@@ -65,13 +63,15 @@ impl RunConfig {
         for assignment in assignments {
             assign(&mut table, assignment)?;
         }
+        Self::from_table(table, file)
+    }
+
+    /// Checks every value of a table.
+    pub fn from_table(table: Table, file: &str) -> Result<Self, ConfigError> {
         if let Some(objectives) = table.get("objective") {
             check_one_objective(objectives, file)?;
         }
-        let config: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-            let path = error.path().to_string();
-            key_error(file, path, error.into_inner().message())
-        })?;
+        let config: Self = read_table(table, file)?;
         config.check(file)?;
         Ok(config)
     }
@@ -151,8 +151,24 @@ impl RunConfig {
     }
 }
 
+/// Parses TOML text; `file` names it in errors.
+pub fn parse_table(text: &str, file: &str) -> Result<Table, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Syntax {
+        file: file.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+    })
+}
+
+/// Reads strict settings from a table; errors name the key's path and the nearest known key.
+pub fn read_table<T: DeserializeOwned>(table: Table, file: &str) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let path = error.path().to_string();
+        key_error(file, path, error.into_inner().message())
+    })
+}
+
 /// Sets one key. The value is read as TOML, and as a plain string where that fails.
-fn assign(table: &mut Table, assignment: &str) -> Result<(), ConfigError> {
+pub fn assign(table: &mut Table, assignment: &str) -> Result<(), ConfigError> {
     let error = |message: &str| ConfigError::Assignment {
         assignment: assignment.to_owned(),
         message: message.to_owned(),

@@ -97,23 +97,38 @@ fn unit_square(plots: &[Plot], title: &str) -> Layout {
         .with_y_axis_max(1.0)
 }
 
+/// Rows of panels as one SVG picture.
+pub fn svg(rows: Vec<Vec<Panel>>, panel: [f64; 2]) -> String {
+    svg_of(&scene(rows, panel))
+}
+
+/// The library leaves the view box out, without which a picture is cut and not scaled.
+fn svg_of(scene: &Scene) -> String {
+    let svg = kuva::backend::svg::SvgBackend::default().render_scene(scene);
+    let view_box = format!("<svg viewBox=\"0 0 {} {}\" ", scene.width, scene.height);
+    svg.replacen("<svg ", &view_box, 1)
+}
+
 /// Writes rows of panels as `NAME.svg` and `NAME.png` into `directory`.
 pub fn write(directory: &Path, name: &str, rows: Vec<Vec<Panel>>, panel: [f64; 2]) -> Result<(), Failure> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(1);
-    let count = rows.len();
-    let (plots, layouts) =
-        rows.into_iter().flatten().map(|panel| (panel.plots, panel.layout)).unzip::<_, _, Vec<_>, Vec<_>>();
-    let scene: Scene = Figure::new(count, columns)
-        .with_plots(plots)
-        .with_layouts(layouts)
-        .with_cell_size(panel[0], panel[1])
-        .with_keep_panel_legends()
-        .render();
-    let svg = kuva::backend::svg::SvgBackend::default().render_scene(&scene);
-    output::write_file(&directory.join(format!("{name}.svg")), svg.as_bytes())?;
+    let scene = scene(rows, panel);
+    output::write_file(&directory.join(format!("{name}.svg")), svg_of(&scene).as_bytes())?;
     let png = PngBackend::new()
         .with_scale(2.0)
         .render_scene(&scene)
         .map_err(|error| Failure::Run(anyhow::anyhow!("{name}.png: {error}")))?;
     output::write_file(&directory.join(format!("{name}.png")), &png)
+}
+
+fn scene(rows: Vec<Vec<Panel>>, panel: [f64; 2]) -> Scene {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(1);
+    let count = rows.len();
+    let (plots, layouts) =
+        rows.into_iter().flatten().map(|panel| (panel.plots, panel.layout)).unzip::<_, _, Vec<_>, Vec<_>>();
+    Figure::new(count, columns)
+        .with_plots(plots)
+        .with_layouts(layouts)
+        .with_cell_size(panel[0], panel[1])
+        .with_keep_panel_legends()
+        .render()
 }
