@@ -20,8 +20,17 @@ pub struct Block<B: LlamaBackend> {
 impl<B: LlamaBackend> Block<B> {
     /// Residual stream `[tokens, hidden]` in and out.
     pub fn forward(&self, x: Tensor<B, 2>, stream: &Stream<B>) -> Tensor<B, 2> {
+        self.forward_with(x, |attention, x| attention.forward(x, stream))
+    }
+
+    /// Residual stream `[tokens, hidden]` in and out, through `attend`'s use of the attention layer.
+    pub fn forward_with(
+        &self,
+        x: Tensor<B, 2>,
+        attend: impl FnOnce(&SelfAttention<B>, Tensor<B, 2>) -> Tensor<B, 2>,
+    ) -> Tensor<B, 2> {
         // What is added comes first: nobody else holds it, so the sum can take its place.
-        let x = self.self_attn.forward(self.input_layernorm.forward(x.clone()), stream) + x;
+        let x = attend(&self.self_attn, self.input_layernorm.forward(x.clone())) + x;
         self.mlp.forward(self.post_attention_layernorm.forward(x.clone())) + x
     }
 }

@@ -5,6 +5,8 @@
 //! parts by hand (see `asft-train`): [`Llama::embed`], [`Block::forward`], [`head::log_probs`] and their
 //! backwards, so that no more than one segment's graph is ever alive.
 //!
+//! [`generate`] goes on from prompts with kept keys and values.
+//!
 //! Module fields carry Hugging Face's names, so a parameter's path in the module tree is its tensor name in
 //! a checkpoint.
 
@@ -15,6 +17,7 @@ mod config;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;
+pub mod generate;
 pub mod head;
 mod linear;
 mod llama;

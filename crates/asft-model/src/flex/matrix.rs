@@ -4,7 +4,7 @@
 use burn::{backend::flex::FlexTensor, tensor::TensorMetadata};
 use gemm::Parallelism;
 
-use super::{contiguous, from_values, values};
+use super::{contiguous, from_values, skinny, values};
 
 /// A matrix in a buffer: element `(i, j)` lies at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +115,10 @@ pub fn new_product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
     assert_eq!(rhs.rows, lhs.columns, "inner dimensions of a product");
     if lhs.columns == 0 {
         return from_values(vec![0.0; rows * columns], [rows, columns]);
+    }
+    if rows <= skinny::MOST_ROWS && lhs.column_stride == 1 && rhs.row_stride == 1 {
+        // Operands are contiguous one way or the other, so these lie row by row.
+        return from_values(skinny::product(lhs.data, rows, rhs.data, lhs.columns), [rows, columns]);
     }
     let mut out = Vec::with_capacity(rows * columns);
     // SAFETY: the buffer has room for the product, which is written whole before its length is set.

@@ -5,11 +5,13 @@
 
 mod adamw;
 mod attention;
+mod decode;
 mod log_probs;
 mod matrix;
 mod rms_norm;
 mod rotary;
 mod simd;
+mod skinny;
 mod sums;
 mod swiglu;
 #[cfg(test)]
@@ -22,7 +24,7 @@ use burn::{
 
 use crate::{
     WeightType,
-    ops::{AdamWState, AdamWStep, AttentionInputs, LlamaBackend},
+    ops::{AdamWState, AdamWStep, AttentionInputs, KeyValues, LlamaBackend},
 };
 
 impl LlamaBackend for Flex {
@@ -42,6 +44,14 @@ impl LlamaBackend for Flex {
         grad: FlexTensor,
     ) -> [FlexTensor; 3] {
         attention::backward(inputs, out, lse, grad)
+    }
+
+    fn write_rows(buffer: FlexTensor, rows: FlexTensor, at: usize) -> FlexTensor {
+        decode::write_rows(buffer, rows, at)
+    }
+
+    fn decode_attention(q: FlexTensor, caches: &[KeyValues<Self>], scale: f64) -> FlexTensor {
+        decode::attention(q, caches, scale)
     }
 
     fn product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::{
     AttentionLayout, LlamaBackend, Span,
-    ops::{self, AdamWStep, AttentionInputs, primitive, tensor},
+    ops::{self, AdamWStep, AttentionInputs, KeyValues, primitive, tensor},
 };
 
 type A = Autodiff<Flex>;
@@ -245,4 +245,35 @@ fn views_are_read_as_what_they_show() {
     assert_eq!(gate(&view.clone().transpose()), gate(&(copy.transpose() * 1.0)));
     let head = wide.slice(burn::tensor::s![0..2]);
     assert_eq!(gate(&head), gate(&Tensor::from_data(head.to_data(), &Default::default())));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn decoding_attends_as_its_definition(
+        lengths in prop::collection::vec(1usize..70, 1..4),
+        (kv_heads, group) in (1usize..4, 1usize..4),
+        dim in prop_oneof![Just(8usize), Just(16), Just(40)],
+    ) {
+        let caches: Vec<KeyValues<Flex>> = lengths
+            .iter()
+            .map(|&length| {
+                let buffer = || {
+                    let rows = random([length, kv_heads, dim]);
+                    let room = Tensor::<Flex, 3>::zeros([length + 3, kv_heads, dim], &Default::default());
+                    let (filled, rows) = (Flex::write_rows(primitive(room.clone()), primitive(rows.clone()), 2), rows);
+                    let expected = ops::decode::write_rows::<Flex>(primitive(room), primitive(rows), 2);
+                    close::<3>("rows", tensor(filled.clone()), tensor(expected), 0.0);
+                    filled
+                };
+                KeyValues { k: buffer(), v: buffer(), length: length + 2 }
+            })
+            .collect();
+        let q = random([caches.len(), kv_heads * group, dim]);
+        let scale = 1.0 / (dim as f64).sqrt();
+        let got = Flex::decode_attention(primitive(q.clone()), &caches, scale);
+        let expected = ops::decode::attention::<Flex>(primitive(q), &caches, scale);
+        close::<3>("attention", tensor(got), tensor(expected), 1e-5);
+    }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod adamw;
 mod attention;
+pub(crate) mod decode;
 mod linear;
 pub(crate) mod log_probs;
 pub(crate) mod rms_norm;
@@ -26,6 +27,7 @@ use burn::{
 
 pub use adamw::{AdamWState, AdamWStep};
 pub use attention::AttentionInputs;
+pub use decode::KeyValues;
 
 use crate::WeightType;
 
@@ -56,6 +58,17 @@ pub trait LlamaBackend: Backend {
     /// Attention output `[tokens, heads, head_dim]`; differentiable where the backend is.
     fn packed_attention(inputs: AttentionInputs<Self>) -> FloatTensor<Self> {
         Self::packed_attention_forward(inputs).0
+    }
+
+    /// `buffer` `[capacity, key_value_heads, head_dim]` with `rows` of the same width written over those from `at`.
+    fn write_rows(buffer: FloatTensor<Self>, rows: FloatTensor<Self>, at: usize) -> FloatTensor<Self> {
+        decode::write_rows::<Self>(buffer, rows, at)
+    }
+
+    /// Attention of one query a sequence, `q` `[batch, heads, head_dim]`, over all tokens that the sequence's cache
+    /// holds; softmax in f32. Not differentiable.
+    fn decode_attention(q: FloatTensor<Self>, caches: &[KeyValues<Self>], scale: f64) -> FloatTensor<Self> {
+        decode::attention::<Self>(q, caches, scale)
     }
 
     /// `x Wᵀ`: `x` `[tokens, in]`, `weight` `[out, in]`; differentiable where the backend is.
