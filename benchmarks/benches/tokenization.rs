@@ -26,6 +26,7 @@ fn load(tokenizer: &Tokenizer) -> Dataset {
         format: Format::Auto,
         max_length: 512,
         truncation: Truncation::Drop,
+        min_response_tokens: 0,
         template: TemplateChoice::Model
             .resolve(tokenizer, RenderOptions::default())
             .expect("the quickstart's template"),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use asft_data::DataError;
+use asft_eval::EvalError;
 use asft_model::ModelError;
 use asft_train::{ConfigError, TrainError};
 
@@ -58,6 +59,15 @@ impl From<TrainError> for Failure {
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         Self::Input(error.into())
+    }
+}
+
+impl From<EvalError> for Failure {
+    fn from(error: EvalError) -> Self {
+        match error.is_input() {
+            true => Self::Input(error.into()),
+            false => Self::Run(error.into()),
+        }
     }
 }
 

@@ -5,10 +5,12 @@ mod analyze;
 mod backend;
 mod bench;
 mod compare;
+mod eval;
 mod export;
 mod failure;
 mod fetch;
 mod figure;
+mod generate;
 mod inspect;
 mod interrupt;
 mod objective;
@@ -53,6 +55,11 @@ enum Command {
     Analyze(analyze::Command),
     /// Train several objectives alike and report how they compare.
     Compare(compare::Arguments),
+    /// Answer prompts with a model.
+    Generate(generate::Arguments),
+    /// Measure answers: BLEU and ROUGE, MT-Bench, Arena-Hard, and the judges themselves.
+    #[command(subcommand)]
+    Eval(eval::Command),
     /// Write a model as a Hugging Face directory.
     Export(export::Arguments),
     /// Fetch a model or a data set.
@@ -78,6 +85,8 @@ fn main() -> ExitCode {
         Command::Data(DataCommand::Inspect(arguments)) => inspect::run(arguments),
         Command::Analyze(command) => analyze::run(command),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Eval(command) => eval::run(command),
         Command::Export(arguments) => export::run(arguments),
         Command::Fetch(arguments) => fetch::run(&arguments).map_err(fetch_failure),
         Command::Bench(command) => bench::run(command),

@@ -87,6 +87,7 @@ impl DataArguments {
             format,
             max_length: self.max_length,
             truncation,
+            min_response_tokens: 0,
             shuffle: false,
             template: TemplateChoice::from(self.template.clone()),
             template_date: self.template_date.clone(),
@@ -96,7 +97,8 @@ impl DataArguments {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(option: &str, text: &str) -> Result<T, Failure> {
+/// A word of the command line as the setting that it names.
+pub fn parse<T: serde::de::DeserializeOwned>(option: &str, text: &str) -> Result<T, Failure> {
     serde_json::from_value(Value::String(text.to_owned()))
         .map_err(|error| Failure::input(format!("{option}: {error}")))
 }

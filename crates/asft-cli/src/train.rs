@@ -69,7 +69,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.dry_run {
         return print_plan(&job, arguments.json);
     }
-    let interrupted = interruptible()?;
+    let interrupted = interruptible("stopping after this step")?;
     let mut progress = Progress::new();
     let outcome = backend::dispatch(
         arguments.backend,
@@ -130,15 +130,15 @@ fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))
 }
 
-/// An interrupt asks the run to stop after the step it is in; a second one stops at once.
-fn interruptible() -> Result<Arc<AtomicBool>, Failure> {
+/// A first interrupt is told in the flag, and `said` to the user; a second one stops at once.
+pub fn interruptible(said: &'static str) -> Result<Arc<AtomicBool>, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
     on_interrupt(move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        note!("stopping after this step; once more stops at once");
+        note!("{said}; once more stops at once");
     })?;
     Ok(interrupted)
 }

@@ -107,7 +107,7 @@ impl Tokenizer {
         row: &PreferenceRow,
         template: &ResolvedTemplate,
     ) -> Result<EncodedPair, EncodeError> {
-        let prompt = self.encode_prompt(row, template)?;
+        let prompt = self.encode_context(&row.origin, &row.prompt, template)?;
         let chosen = self.encode_answer(row, template, &prompt, "chosen", &row.chosen)?;
         let rejected = match &row.rejected {
             Some(rejected) => self.encode_answer(row, template, &prompt, "rejected", rejected)?,
@@ -116,21 +116,35 @@ impl Tokenizer {
         Ok(EncodedPair { origin: row.origin.clone(), prompt: prompt.ids, chosen, rejected })
     }
 
-    fn encode_prompt(
+    /// Token ids of a conversation that is to be answered, with the header of the answer; what [`Self::encode_pair`]
+    /// makes of a row's prompt.
+    ///
+    /// # Errors
+    /// If the template refuses it, or it has no token.
+    pub fn encode_prompt(
         &self,
-        row: &PreferenceRow,
+        origin: &Origin,
+        prompt: &[Message],
+        template: &ResolvedTemplate,
+    ) -> Result<Vec<u32>, EncodeError> {
+        Ok(self.encode_context(origin, prompt, template)?.ids)
+    }
+
+    fn encode_context(
+        &self,
+        origin: &Origin,
+        prompt: &[Message],
         template: &ResolvedTemplate,
     ) -> Result<Encoded, EncodeError> {
-        let origin = &row.origin;
         let prompt = match template {
             ResolvedTemplate::Chat { template, options } => {
                 let text = template
-                    .render(&row.prompt, true, options)
+                    .render(prompt, true, options)
                     .map_err(|source| EncodeError::Template { origin: origin.clone(), source })?;
                 self.encode_text(origin, text, false)?
             }
             ResolvedTemplate::Raw => {
-                self.encode_text(origin, plain(origin, "the prompt", &row.prompt)?.into(), true)?
+                self.encode_text(origin, plain(origin, "the prompt", prompt)?.into(), true)?
             }
         };
         match prompt.ids.is_empty() {

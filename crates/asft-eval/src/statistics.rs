@@ -1,7 +1,15 @@
-//! Means with their uncertainty.
+//! Means with their uncertainty, and agreement of judges.
+
+mod agreement;
+mod by_question;
+mod percentile;
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
+
+pub use agreement::{Disagreement, kappa, kendall_tau_b, least_squares, pearson, spearman};
+pub use by_question::{ByQuestion, FEW_QUESTIONS, Paired};
+pub use percentile::percentile;
 
 /// A mean and how far it may be off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

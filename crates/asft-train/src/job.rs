@@ -297,6 +297,7 @@ pub fn load_options(
         format: data.format,
         max_length: data.max_length,
         truncation: data.truncation,
+        min_response_tokens: data.min_response_tokens,
         template: data.template.resolve(tokenizer, options)?,
     })
 }

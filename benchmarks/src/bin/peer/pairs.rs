@@ -26,6 +26,7 @@ pub fn options(arguments: &Arguments, tokenizer: &Tokenizer, truncation: Truncat
         format: Format::Auto,
         max_length: arguments.max_length,
         truncation,
+        min_response_tokens: 0,
         template: TemplateChoice::Model.resolve(tokenizer, RenderOptions::default())?,
     })
 }

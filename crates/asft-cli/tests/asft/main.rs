@@ -4,5 +4,6 @@ mod analyze;
 mod bad_input;
 mod commands;
 mod compare;
+mod generate;
 mod resume;
 mod support;

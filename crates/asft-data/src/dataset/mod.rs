@@ -29,6 +29,8 @@ pub struct LoadOptions {
     pub max_length: usize,
     /// What becomes of longer ones.
     pub truncation: Truncation,
+    /// Fewest scored tokens of each answer, as it is after truncation; pairs with a shorter one are dropped.
+    pub min_response_tokens: usize,
     /// How messages become text.
     pub template: ResolvedTemplate,
 }
@@ -75,7 +77,7 @@ impl Dataset {
                 Converted::Row(row) => {
                     let pair = usable(&row, encode(&row)?);
                     let fitted = pair.and_then(|pair| truncate(pair, options.max_length, options.truncation));
-                    (fitted, row.scores)
+                    (fitted.and_then(|fitted| long_enough(fitted, options)), row.scores)
                 }
             };
             Ok((origin, kept, scores))
@@ -175,12 +177,24 @@ fn usable(row: &PreferenceRow, pair: EncodedPair) -> Result<EncodedPair, DropRea
     Ok(pair)
 }
 
+fn long_enough(
+    (pair, truncated): (EncodedPair, bool),
+    options: &LoadOptions,
+) -> Result<(EncodedPair, bool), DropReason> {
+    let answers = [&pair.chosen, &pair.rejected].into_iter().filter(|answer| !answer.is_empty());
+    match answers.map(Vec::len).min() {
+        Some(shortest) if shortest < options.min_response_tokens => Err(DropReason::ShortAnswer),
+        _ => Ok((pair, truncated)),
+    }
+}
+
 fn nothing_kept(options: &LoadOptions, report: &DataReport) -> DataError {
     let files = options.sources.iter().map(|source| source.path().display().to_string());
     let mut reasons: Vec<_> = report.dropped.iter().map(|(&reason, rows)| (reason, rows.len())).collect();
     reasons.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
     let hint = match reasons.first() {
         None => "name at least one file with rows in it",
+        Some((DropReason::ShortAnswer, _)) => "lower data.min_response_tokens",
         Some((DropReason::TooLong | DropReason::PromptFillsContext, _)) => {
             "raise data.max_length, or set data.truncation to \"keep-start\" or \"keep-end\""
         }

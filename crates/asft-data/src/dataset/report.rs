@@ -30,6 +30,8 @@ pub enum DropReason {
     PromptFillsContext,
     /// Prompt and longer answer exceed the maximum length.
     TooLong,
+    /// An answer has fewer tokens than were asked for.
+    ShortAnswer,
 }
 
 impl DropReason {
@@ -44,6 +46,7 @@ impl DropReason {
             Self::RolesDoNotAlternate => "roles_do_not_alternate",
             Self::PromptFillsContext => "prompt_fills_context",
             Self::TooLong => "too_long",
+            Self::ShortAnswer => "short_answer",
         }
     }
 }

@@ -34,6 +34,7 @@ fn options(max_length: usize, truncation: Truncation) -> LoadOptions {
         format: Format::Auto,
         max_length,
         truncation,
+        min_response_tokens: 0,
         template: ResolvedTemplate::Raw,
     }
 }
@@ -60,6 +61,18 @@ fn every_row_is_accounted_for() {
     let cut = Dataset::load_with(&options(6, Truncation::KeepStart), words).expect("rows are left");
     assert_eq!((cut.report.kept, cut.report.truncated), (3, 1));
     assert_eq!(cut.pairs[1].chosen, [1, 1, 1]);
+}
+
+#[test]
+fn answers_may_be_asked_to_have_tokens() {
+    // Answers of 1 and 3, 3 (cut from 4) and 1, 1 and 1 tokens.
+    let kept = |min_response_tokens: usize| {
+        let options = LoadOptions { min_response_tokens, ..options(6, Truncation::KeepStart) };
+        Dataset::load_with(&options, words)
+    };
+    assert_eq!(kept(1).expect("rows are left").report.kept, 3);
+    let error = kept(2).expect_err("every pair has an answer of one token").to_string();
+    assert!(error.contains("short_answer 3") && error.contains("lower data.min_response_tokens"), "{error}");
 }
 
 #[test]

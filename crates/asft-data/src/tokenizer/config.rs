@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
-use super::added_token;
+use super::{SamplingDefaults, added_token};
 
 /// The special tokens transformers knows by name and hands to chat templates.
 const NAMED: [&str; 7] =
@@ -132,9 +132,11 @@ impl TokenizerConfig {
 }
 
 /// generation_config.json.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct GenerationConfig {
     eos_token_id: Option<Ids>,
+    top_k: Option<usize>,
+    top_p: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -145,6 +147,10 @@ enum Ids {
 }
 
 impl GenerationConfig {
+    pub fn sampling(&self) -> SamplingDefaults {
+        SamplingDefaults { top_k: self.top_k, top_p: self.top_p }
+    }
+
     pub fn end_of_turn_ids(self) -> BTreeSet<u32> {
         match self.eos_token_id {
             Some(Ids::One(id)) => [id].into(),

@@ -49,8 +49,40 @@ struct Inner {
     vocab_size: usize,
     special_tokens: BTreeMap<String, String>,
     end_of_turn: BTreeSet<u32>,
+    sampling: SamplingDefaults,
     template: Option<ChatTemplate>,
     files: Vec<(String, Vec<u8>)>,
+}
+
+/// The sampling settings of a model's own, absent where it has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SamplingDefaults {
+    /// Only so many of the likeliest tokens; 0: all.
+    pub top_k: Option<usize>,
+    /// Only the smallest set of tokens with this much probability.
+    pub top_p: Option<f64>,
+}
+
+/// See [`Tokenizer::decode_stream`].
+pub struct TextStream<'a>(DecodeStream<'a>);
+
+type DecodeStream<'a> = tokenizers::tokenizer::DecodeStream<
+    'a,
+    tokenizers::ModelWrapper,
+    tokenizers::NormalizerWrapper,
+    tokenizers::PreTokenizerWrapper,
+    PostProcessorWrapper,
+    tokenizers::DecoderWrapper,
+>;
+
+impl TextStream<'_> {
+    /// The text that is certain with `id`, if any: bytes that are no whole character yet wait for the next.
+    ///
+    /// # Errors
+    /// If the tokenizer library fails on it.
+    pub fn push(&mut self, id: u32) -> Result<Option<String>, TokenizerError> {
+        self.0.step(id).map_err(run_error)
+    }
 }
 
 /// A special token with its id.
@@ -182,12 +214,14 @@ impl Tokenizer {
             tokenizer.with_post_processor(processor);
         }
 
-        let mut end_of_turn: BTreeSet<u32> = match file("generation_config.json") {
-            Some(bytes) => serde_json::from_slice::<GenerationConfig>(bytes)
-                .map_err(|e| malformed("generation_config.json", parse(e)))?
-                .end_of_turn_ids(),
-            None => BTreeSet::new(),
+        let generation: GenerationConfig = match file("generation_config.json") {
+            Some(bytes) => {
+                serde_json::from_slice(bytes).map_err(|e| malformed("generation_config.json", parse(e)))?
+            }
+            None => GenerationConfig::default(),
         };
+        let sampling = generation.sampling();
+        let mut end_of_turn = generation.end_of_turn_ids();
         let added = tokenizer.get_added_tokens_decoder();
         let eos = special_tokens.get("eos_token").map(String::as_str);
         end_of_turn.extend(eos.and_then(|token| tokenizer.token_to_id(token)));
@@ -220,6 +254,7 @@ impl Tokenizer {
             vocab_size,
             special_tokens,
             end_of_turn,
+            sampling,
             template,
             files,
         })))
@@ -285,6 +320,16 @@ impl Tokenizer {
     /// tokens of Llama 3 and ChatML where the vocabulary has them as special tokens.
     pub fn end_of_turn_ids(&self) -> &BTreeSet<u32> {
         &self.0.end_of_turn
+    }
+
+    /// What generation_config.json says of sampling.
+    pub fn sampling_defaults(&self) -> SamplingDefaults {
+        self.0.sampling
+    }
+
+    /// Text of ids as they come, special tokens left out: each call gives what one more id makes certain.
+    pub fn decode_stream(&self) -> TextStream<'_> {
+        TextStream(self.0.tokenizer.decode_stream(true))
     }
 
     /// The model's chat template.

@@ -76,6 +76,9 @@ pub struct DataSettings {
     /// What happens to longer pairs.
     #[serde(default)]
     pub truncation: Truncation,
+    /// Fewest scored tokens of each answer; pairs with a shorter one are dropped, held-out ones too.
+    #[serde(default)]
+    pub min_response_tokens: usize,
     /// Whether each epoch has an order of its own.
     #[serde(default = "default_true")]
     pub shuffle: bool,

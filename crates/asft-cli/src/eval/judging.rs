@@ -1,0 +1,247 @@
+//! Having items judged: the options that judging commands share, the plan, the run and its progress.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use asft_eval::{
+    Judged,
+    judge::{
+        Budget, Cache, Endpoint, Item, JudgeRun, Judgment, Limits, Observer, Params, Prices, Settings,
+        Status, SystemClock, Transport, failures_path, jitter, plan, write_failures,
+    },
+};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
+
+use super::print_json;
+use crate::{
+    failure::Failure,
+    output::{check_writable, note},
+    train::interruptible,
+};
+
+/// Which judge, and how it may be asked.
+#[derive(Args)]
+pub struct JudgeArguments {
+    /// The judge, as its server calls it.
+    #[arg(long, value_name = "NAME")]
+    pub judge_model: String,
+    /// Where it is: any server of OpenAI's protocol.
+    #[arg(long, value_name = "URL", default_value = "https://api.openai.com/v1")]
+    base_url: String,
+    /// The environment variable that holds the key.
+    #[arg(long, value_name = "VAR", default_value = "OPENAI_API_KEY")]
+    api_key_env: String,
+    /// Replies are kept here, and nothing is asked twice.
+    #[arg(long, value_name = "DIR", default_value = "cache/judge")]
+    cache: PathBuf,
+    /// Requests under way at a time.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    parallel: usize,
+    /// Requests a minute at most.
+    #[arg(long, value_name = "N")]
+    rpm: Option<f64>,
+    /// Tokens a minute at most.
+    #[arg(long, value_name = "N")]
+    tpm: Option<f64>,
+    /// Seconds that a request may take.
+    #[arg(long, value_name = "S", default_value_t = 180.0)]
+    timeout: f64,
+    /// How often a request is sent before its item fails.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    max_attempts: u32,
+    /// Price of a million tokens in.
+    #[arg(long, value_name = "X", requires = "price_out")]
+    price_in: Option<f64>,
+    /// Price of a million tokens out.
+    #[arg(long, value_name = "X", requires = "price_in")]
+    price_out: Option<f64>,
+    /// Starts no request that could take the cost beyond this.
+    #[arg(long, value_name = "X")]
+    max_spend: Option<f64>,
+    /// Sends nothing and prints what a run would take.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Takes what the cache has and opens no connection.
+    #[arg(long)]
+    offline: bool,
+    /// judge.id, judge.max_tokens_field, judge.temperature, judge.extra or judge.retry_message; may be repeated.
+    #[arg(long = "set", value_name = "judge.KEY=VALUE")]
+    assignments: Vec<String>,
+}
+
+impl JudgeArguments {
+    /// What `--set` says.
+    pub fn settings(&self) -> Result<Settings, Failure> {
+        Ok(Settings::read(&self.assignments)?)
+    }
+
+    /// Fails if the output could not be written, before anything is asked.
+    pub fn check_output(&self, output: &Path, inputs: &[PathBuf]) -> Result<(), Failure> {
+        if self.dry_run { Ok(()) } else { check_writable(output, inputs) }
+    }
+
+    /// Has the items judged; `name` gives the fields by which a failure is listed beside `output`. After a dry run,
+    /// which prints its plan, there is nothing.
+    pub fn judge<T: Item>(
+        &self,
+        items: &[T],
+        protocol: &Params,
+        reply_tokens: u64,
+        output: &Path,
+        name: impl Fn(usize) -> Map<String, Value>,
+    ) -> Result<Option<Judging>, Failure> {
+        let settings = self.settings()?;
+        let params = settings.params(protocol);
+        let judge = settings.id.as_deref().unwrap_or(&self.judge_model);
+        let prices = match (self.price_in, self.price_out) {
+            (Some(input), Some(output)) => Some(Prices::per_million(input, output)?),
+            _ => None,
+        };
+        let budget = Budget::new(prices, self.max_spend)?;
+        let limits = Limits::per_minute(self.rpm, self.tpm)?;
+        if self.dry_run {
+            print_json(&plan(items, judge, &params, &Cache::read(&self.cache)?, reply_tokens, prices))?;
+            return Ok(None);
+        }
+        let endpoint = match self.offline {
+            true => None,
+            false => {
+                let timeout = Duration::try_from_secs_f64(self.timeout).ok().filter(|time| !time.is_zero());
+                let timeout = timeout.ok_or_else(|| Failure::input("--timeout must be above 0 seconds"))?;
+                Some(Endpoint::new(&self.base_url, &self.api_key_env, timeout)?)
+            }
+        };
+        let cache = match self.offline {
+            true => Cache::read(&self.cache)?,
+            false => Cache::open(&self.cache)?,
+        };
+        let interrupt = interruptible("stopping after the requests under way; replies so far are kept")?;
+        let progress = Progress::new(items.len());
+        let clock = SystemClock::start();
+        let run = JudgeRun {
+            judge,
+            model: &self.judge_model,
+            params: &params,
+            cache: &cache,
+            transport: endpoint.as_ref().map(|endpoint| endpoint as &dyn Transport),
+            parallel: self.parallel,
+            limits,
+            budget: &budget,
+            reply_tokens,
+            max_attempts: self.max_attempts,
+            clock: &clock,
+            jitter: &jitter,
+            observer: &progress,
+            interrupt: &interrupt,
+        };
+        let outcome = run.run(items);
+        progress.finish();
+        let outcome = outcome?;
+        write_failures(&failures_path(output), &outcome.judgments, name)?;
+        let spent = outcome.spent;
+        note!(
+            "{} requests, {} tokens in, {} out{}",
+            outcome.requests,
+            spent.prompt_tokens,
+            spent.completion_tokens,
+            spent.cost.map_or(String::new(), |cost| format!(", cost {cost:.4}"))
+        );
+        let unanswered = outcome
+            .judgments
+            .iter()
+            .filter(|judgment| matches!(judgment.status, Status::ApiError | Status::Budget | Status::Missing))
+            .count();
+        let end = match (&outcome.stopped, outcome.interrupted) {
+            (Some(why), _) => End::Failed(why.clone()),
+            (None, true) => {
+                End::Interrupted(format!("interrupted with {unanswered} of {} items open", items.len()))
+            }
+            (None, false) if unanswered > 0 => {
+                End::Failed(format!("{unanswered} of {} items ended without an answer", items.len()))
+            }
+            _ => End::Whole,
+        };
+        let judged = outcome.judgments.into_iter().map(judged).collect();
+        Ok(Some(Judging { judged, end, failures: failures_path(output) }))
+    }
+}
+
+/// What a run gave.
+pub struct Judging {
+    /// One for each item.
+    pub judged: Vec<Judged>,
+    end: End,
+    failures: PathBuf,
+}
+
+enum End {
+    Whole,
+    Failed(String),
+    Interrupted(String),
+}
+
+impl Judging {
+    /// How the command ends, after what was had is written.
+    pub fn end(self) -> Result<(), Failure> {
+        let hint = format!(
+            "hint: the same command asks again for just these; {} lists what failed",
+            self.failures.display()
+        );
+        match self.end {
+            End::Whole => Ok(()),
+            End::Failed(why) => Err(Failure::Run(anyhow::anyhow!("{why}\n{hint}"))),
+            End::Interrupted(what) => Err(Failure::Interrupted(format!("{what}\n{hint}"))),
+        }
+    }
+}
+
+fn judged(judgment: Judgment) -> Judged {
+    let last = judgment.replies.last();
+    Judged {
+        status: judgment.status,
+        created: last.map_or(0.0, |last| last.created),
+        source: last.map(|last| last.source.clone()),
+        replies: judgment.replies.into_iter().map(|recorded| recorded.reply).collect(),
+    }
+}
+
+/// A bar on a terminal, a line now and then elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    done: AtomicUsize,
+    total: usize,
+}
+
+impl Progress {
+    fn new(total: usize) -> Self {
+        let style = ProgressStyle::with_template("{bar:20} {pos}/{len} [{elapsed} < {eta}] {wide_msg}")
+            .expect("the template is well-formed");
+        Self { bar: ProgressBar::new(total as u64).with_style(style), done: AtomicUsize::new(0), total }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Observer for Progress {
+    fn finished(&self, _: usize, judgment: &Judgment) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.bar.inc(1);
+        if judgment.status != Status::Ok {
+            self.bar.set_message(format!("last: {}", judgment.status.name()));
+        }
+        if self.bar.is_hidden() && (done == self.total || done.is_multiple_of(50)) {
+            note!("judged {done}/{}", self.total);
+        }
+    }
+
+    fn retrying(&self, _: usize, why: &str, pause: Duration) {
+        self.bar.set_message(format!("again in {:.0} s: {why}", pause.as_secs_f64()));
+    }
+}

@@ -1,0 +1,122 @@
+//! What was had from a judge for one item, as judgment files keep it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    EvalError,
+    judge::{Reply, Status, Usage},
+    sha256::sha256_hex,
+};
+
+/// What was had for one item.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// The replies, in the order of the requests.
+    pub replies: Vec<Reply>,
+    /// What became of it.
+    pub status: Status,
+    /// When the last reply was had, in seconds.
+    pub created: f64,
+    /// Where it is from.
+    pub source: Option<String>,
+}
+
+impl Judged {
+    /// Whether the judge replied to the end, so that there is something to write.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        !matches!(self.status, Status::ApiError | Status::Budget | Status::Missing)
+    }
+
+    /// The text of a reply; empty where the server sent none.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.replies.iter().map(|reply| reply.content.as_deref().unwrap_or_default())
+    }
+
+    /// What is kept beside a verdict.
+    #[must_use]
+    pub fn meta(&self, user_prompt: &str) -> Meta {
+        let last = self.replies.last();
+        let usages: Vec<Usage> = self.replies.iter().filter_map(|reply| reply.usage).collect();
+        Meta {
+            status: self.status,
+            prompt_sha256: Some(sha256_hex(user_prompt)),
+            finish_reason: last.and_then(|reply| reply.finish_reason.clone()),
+            usage: (!usages.is_empty()).then(|| Usage {
+                prompt_tokens: usages.iter().map(|usage| usage.prompt_tokens).sum(),
+                completion_tokens: usages.iter().map(|usage| usage.completion_tokens).sum(),
+            }),
+            attempts: self.replies.len(),
+            source: self.source.clone(),
+        }
+    }
+}
+
+/// The one object that judgment files have beyond the fields of other programs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    /// What became of the item.
+    pub status: Status,
+    /// Hash of the user's message.
+    #[serde(default)]
+    pub prompt_sha256: Option<String>,
+    /// Why the last reply ended.
+    #[serde(default)]
+    pub finish_reason: Option<String>,
+    /// Tokens of all requests for it.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// Replies it took.
+    #[serde(default)]
+    pub attempts: usize,
+    /// Where the replies are from.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+/// The judge whose rows count: the chosen one, or the only one there is.
+pub(crate) fn choose_judge(judges: &BTreeSet<&str>, chosen: Option<&str>) -> Result<String, EvalError> {
+    let names = || judges.iter().copied().collect::<Vec<_>>().join(", ");
+    match (chosen, judges.len()) {
+        (Some(judge), _) if judges.contains(judge) => Ok(judge.to_owned()),
+        (Some(judge), _) => Err(EvalError::Input(format!(
+            "there are no judgments by {judge}\nhint: there are some by {}",
+            names()
+        ))),
+        (None, 1) => Ok(names()),
+        (None, 0) => Err(EvalError::Input("there are no judgments".to_owned())),
+        (None, _) => Err(EvalError::Input(format!(
+            "there are judgments by several judges: {}\nhint: choose one (--judge), for their scores are not to be \
+             mixed",
+            names()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meta_adds_up_the_requests() {
+        let reply = |reason: &str, prompt_tokens| Reply {
+            finish_reason: Some(reason.to_owned()),
+            usage: Some(Usage { prompt_tokens, completion_tokens: 1 }),
+            ..Reply::default()
+        };
+        let judged = Judged {
+            replies: vec![reply("length", 5), reply("stop", 9)],
+            status: Status::Ok,
+            created: 0.0,
+            source: None,
+        };
+        assert_eq!(
+            serde_json::to_string(&judged.meta("abc")).unwrap(),
+            "{\"status\":\"ok\",\"prompt_sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\
+             \"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":14,\"completion_tokens\":2},\"attempts\":2,\
+             \"source\":null}"
+        );
+    }
+}
