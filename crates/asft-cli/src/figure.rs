@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kuva::{
     PngBackend,
-    prelude::{ColorMap, LinePlot, Plot, QuiverPlot, ScatterPlot},
+    prelude::{ColorMap, ForestPlot, LinePlot, Plot, QuiverPlot, RadarPlot, ScatterPlot},
     render::{figure::Figure, layout::Layout, render::Scene},
 };
 
@@ -69,6 +69,26 @@ impl Panel {
         plots.push(dots("#0969da", ways.iter().filter_map(|way| way.first().copied()).collect(), 3.0));
         plots.push(dots("#cf222e", ways.iter().filter_map(|way| way.last().copied()).collect(), 4.0));
         Self { layout: unit_square(&plots, title), plots }
+    }
+
+    /// Named values on common axes from 0 to `most`, each around a circle.
+    pub fn radar(title: &str, axes: &[String], most: f64, series: &[(String, Vec<f64>)]) -> Self {
+        let mut plot = RadarPlot::new(axes.iter().cloned()).with_range(0.0, most).with_legend(true);
+        for ((name, values), colour) in series.iter().zip(COLOURS.iter().cycle()) {
+            plot = plot.with_series_color(values.iter().copied(), name.clone(), *colour);
+        }
+        let plots = vec![Plot::Radar(plot)];
+        Self { layout: Layout::auto_from_plots(&plots).with_title(title), plots }
+    }
+
+    /// Named values with intervals, and a line at `neutral`.
+    pub fn intervals(title: &str, x: &str, neutral: f64, rows: &[(String, f64, [f64; 2])]) -> Self {
+        let mut plot = ForestPlot::new().with_color(COLOURS[0]).with_null_value(neutral).with_cap_size(4.0);
+        for (name, value, [low, high]) in rows {
+            plot = plot.with_row(name.clone(), *value, *low, *high);
+        }
+        let plots = vec![Plot::Forest(plot)];
+        Self { layout: Layout::auto_from_plots(&plots).with_title(title).with_x_label(x), plots }
     }
 
     /// Named lines.

@@ -89,7 +89,7 @@ pub fn answer<Q: Asked>(arguments: &Arguments, kind: Kind, questions: &[Q]) -> R
     let interrupted = interruptible("stopping; what is answered is kept")?;
     opened.with_weights(|model| {
         let mut lengths = vec![];
-        for few in open.chunks(2 * usize::from(arguments.model.batch)) {
+        for few in open.chunks(2 * usize::from(arguments.model.options.batch)) {
             let Some(rows) = answer_few(model, &arguments.model_id, few, &interrupted, &mut lengths)? else {
                 return Err(Failure::Interrupted(format!(
                     "interrupted with {} of {} questions answered\nhint: the same command goes on from there",

@@ -151,10 +151,13 @@ impl JudgeArguments {
             spent.completion_tokens,
             spent.cost.map_or(String::new(), |cost| format!(", cost {cost:.4}"))
         );
+        // A blank reply is not kept, so that it is asked for again.
         let unanswered = outcome
             .judgments
             .iter()
-            .filter(|judgment| matches!(judgment.status, Status::ApiError | Status::Budget | Status::Missing))
+            .filter(|judgment| {
+                matches!(judgment.status, Status::ApiError | Status::Budget | Status::Missing | Status::Empty)
+            })
             .count();
         let end = match (&outcome.stopped, outcome.interrupted) {
             (Some(why), _) => End::Failed(why.clone()),

@@ -1,11 +1,13 @@
 //! `asft eval`: text metrics, benchmarks with a judge, and what is known of judges.
 
+mod alpaca;
 mod answers;
 mod arena_hard;
 mod calibration;
 mod judge;
 mod judging;
 mod mt_bench;
+mod report;
 mod table;
 mod text;
 
@@ -24,6 +26,10 @@ pub enum Command {
     /// Arena-Hard v0.1: answer its questions, have the answers judged, show the scores.
     #[command(subcommand)]
     ArenaHard(arena_hard::Command),
+    /// Answers to Alpaca rows against their outputs: the paper's Table 3, greedy and with several seeds.
+    Alpaca(alpaca::Arguments),
+    /// Summaries of the other commands on one page.
+    Report(report::Arguments),
     /// Judges: recorded verdicts, how a substitute agrees with them, a stub to try things with.
     #[command(subcommand)]
     Judge(judge::Command),
@@ -34,6 +40,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Text(arguments) => text::run(&arguments),
         Command::MtBench(command) => mt_bench::run(command),
         Command::ArenaHard(command) => arena_hard::run(command),
+        Command::Alpaca(arguments) => alpaca::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Judge(command) => judge::run(command),
     }
 }

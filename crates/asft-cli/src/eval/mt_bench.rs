@@ -1,6 +1,9 @@
 //! `asft eval mt-bench`.
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use asft_eval::{
     EvalError, Sampling, derived_seed, jsonl,
@@ -15,12 +18,14 @@ use serde_json::{Map, json};
 
 use super::{
     answers::{self, Asked},
+    calibration,
     judging::JudgeArguments,
     print_json,
     table::{interval, number, table},
 };
 use crate::{
     failure::Failure,
+    figure::{self, Panel},
     output::{self, note},
 };
 
@@ -150,6 +155,9 @@ fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
     let questions = Questions::read(&arguments.questions)?;
     let answers = read_all(&arguments.answers)?;
     let references = arguments.references.as_ref().map(|path| read_answers(path)).transpose()?;
+    if let Some(doubts) = references.as_ref().and_then(mt_bench::doubts) {
+        note!("{doubts}");
+    }
     let inputs = [&[arguments.questions.clone()][..], &arguments.answers].concat();
     arguments.judge.check_output(&arguments.output, &inputs)?;
     let judge = arguments.judge.judge_model.clone();
@@ -216,6 +224,12 @@ pub struct ShowArguments {
     /// Puts the means that FastChat prints first, and takes conflicts as it does.
     #[arg(long, value_enum)]
     compat: Option<Compat>,
+    /// Draws the categories of all models (SVG).
+    #[arg(long, value_name = "OUT.svg")]
+    plot: Option<PathBuf>,
+    /// Where `asft eval judge calibrate` left what is known of judges.
+    #[arg(long, value_name = "DIR", default_value = "cache/judge")]
+    cache: PathBuf,
     /// Compares two models question by question; may be repeated.
     #[arg(long, value_name = "ID1,ID2", value_parser = two_ids)]
     compare: Vec<(String, String)>,
@@ -258,7 +272,26 @@ fn shown(arguments: &ShowArguments) -> Result<(), Failure> {
         calls: calls.as_deref(),
         compare: &arguments.compare,
     };
+    if let Some(path) = &arguments.plot {
+        output::check_writable(path, &arguments.judgments)?;
+    }
     let shown = show(&files, &options)?;
+    if let Some(path) = &arguments.plot {
+        let models =
+            shown.summary.models.iter().map(|model| (model.model.clone(), model.by_category.clone()));
+        match categories(&models.collect::<Vec<_>>()) {
+            Some(panel) => {
+                let svg = figure::svg(vec![vec![panel]], [620.0, 520.0]);
+                output::write_file(path, svg.as_bytes())?;
+            }
+            None => {
+                return Err(Failure::input(
+                    "--plot draws categories\nhint: name the --questions, which have them",
+                ));
+            }
+        }
+    }
+    calibration::warn(&arguments.cache, &shown.summary.judge)?;
     match arguments.json {
         true => print_json(&shown.summary)?,
         false => output::print(&as_text(&shown, arguments.compat.is_some()))?,
@@ -267,6 +300,16 @@ fn shown(arguments: &ShowArguments) -> Result<(), Failure> {
         Some(Compat::Fastchat) => Ok(()),
         None => Ok(shown.check()?),
     }
+}
+
+/// Categories of models around a circle; `None` without any.
+pub fn categories(models: &[(String, BTreeMap<String, f64>)]) -> Option<Panel> {
+    let axes: BTreeSet<&String> = models.iter().flat_map(|(_, by_category)| by_category.keys()).collect();
+    let axes: Vec<String> = axes.into_iter().cloned().collect();
+    let whole = models.iter().filter(|(_, of)| axes.iter().all(|axis| of.contains_key(axis)));
+    let series: Vec<_> =
+        whole.map(|(model, of)| (model.clone(), axes.iter().map(|axis| of[axis]).collect())).collect();
+    (axes.len() > 2 && !series.is_empty()).then(|| Panel::radar("Ratings by category", &axes, 10.0, &series))
 }
 
 fn as_text(shown: &Shown, fastchat: bool) -> String {

@@ -18,7 +18,7 @@ use asft_model::generate::{Event, Finish, Request, Sampling};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-pub use self::model::{LocalModel, ModelArguments};
+pub use self::model::{LocalModel, ModelArguments, ModelOptions, Opened};
 use crate::{
     failure::Failure,
     output::{self, note},
@@ -171,7 +171,7 @@ fn answer_rows(arguments: &Arguments, input: &Path, output: &Path) -> Result<(),
     let settings = format!(
         "model {} template {} temperature {} top_k {} top_p {} max_new_tokens {} seed {} system {:?}",
         arguments.model.model.display(),
-        arguments.model.template,
+        arguments.model.options.template,
         arguments.temperature,
         arguments.top_k,
         arguments.top_p,

@@ -1,6 +1,10 @@
 //! A model on disk that answers: what `generate` and `eval` share.
 
-use std::{ops::ControlFlow, path::PathBuf, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use asft_data::{
     Message, Origin, Tokenizer,
@@ -28,6 +32,13 @@ pub struct ModelArguments {
     /// A Hugging Face directory, a GGUF file or a run directory.
     #[arg(long, value_name = "M")]
     pub model: PathBuf,
+    #[command(flatten)]
+    pub options: ModelOptions,
+}
+
+/// How a model that answers is run.
+#[derive(Args)]
+pub struct ModelOptions {
     /// The chat template: model, none or a file.
     #[arg(long, default_value = "model")]
     pub template: String,
@@ -62,8 +73,15 @@ pub struct Opened {
 impl ModelArguments {
     /// Opens and checks everything but the weights.
     pub fn open(&self, origin: PathBuf) -> Result<Opened, Failure> {
+        self.options.open(&self.model, origin)
+    }
+}
+
+impl ModelOptions {
+    /// Opens and checks everything of a model but the weights; `origin` is where its questions come from.
+    pub fn open(&self, model: &Path, origin: PathBuf) -> Result<Opened, Failure> {
         let weight_type = parse("--dtype", &self.dtype)?;
-        let (checkpoint, tokenizer) = open_checkpoint(&self.model)?;
+        let (checkpoint, tokenizer) = open_checkpoint(model)?;
         let date = match self.template_date.as_str() {
             "" => None,
             text => {

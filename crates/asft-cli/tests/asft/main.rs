@@ -4,6 +4,7 @@ mod analyze;
 mod bad_input;
 mod commands;
 mod compare;
+mod eval;
 mod generate;
 mod resume;
 mod support;

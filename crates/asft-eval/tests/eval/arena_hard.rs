@@ -394,3 +394,40 @@ fn summaries_have_their_fields() {
     assert_eq!(fields(&model["style_control"]), ["score", "ci95", "coef"]);
     assert_eq!(fields(&model["equal_style"]), ["score", "ci95", "coef"]);
 }
+
+/// A judge that prefers the longer answer with a probability of 0.7, on answers of which 60% are longer than the
+/// baseline's: the model's true share is 0.6 · 0.7 + 0.4 · 0.3.
+#[test]
+fn a_noisy_judges_interval_covers_the_truth() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, rows: Vec<Value>| {
+        let path = directory.path().join(name);
+        jsonl::write_file(&path, jsonl::lines(&rows, false).as_bytes()).unwrap();
+        path
+    };
+    let id = |question: usize| format!("{question:032x}");
+    let answer = |length: fn(usize) -> usize| {
+        let row = |question: usize| {
+            let content = "word ".repeat(length(question)) + &question.to_string();
+            json!({"question_id": id(question), "choices": [{"index": 0, "turns": [{"content": content}]}]})
+        };
+        (0..150).map(row).collect()
+    };
+    let questions = (0..150).map(|question| {
+        json!({"question_id": id(question), "category": "c", "cluster": "c", "turns": [{"content": format!("Q{question}?")}]})
+    });
+    let questions = Questions::read(&file("questions.jsonl", questions.collect())).unwrap();
+    let baseline = read_answers(&file(&format!("{BASELINE}.jsonl"), answer(|_| 10))).unwrap();
+    let ours =
+        read_answers(&file("ours.jsonl", answer(|question| if question % 5 < 3 { 20 } else { 5 }))).unwrap();
+    let games = games(&questions, &ours, &baseline, &JudgeConfig::own(), RETRY_MESSAGE).unwrap();
+    let truth = 100.0 * (0.6 * 0.7 + 0.4 * 0.3);
+    let mut covered = 0;
+    for seed in 0..100 {
+        let judge = format!("noisy:0.7:{seed}");
+        let summary = show(&[written(&rows(&games, &judge_all(&games, &judge), "j"))], &OPTIONS).unwrap();
+        let [low, high] = summary.models[0].ci95_question.unwrap();
+        covered += usize::from(low <= truth && truth <= high);
+    }
+    assert!((90..=100).contains(&covered), "{covered} of 100 intervals hold {truth}");
+}

@@ -12,14 +12,14 @@ use std::{
 
 use asft_eval::{
     judge::{
-        Cache, Endpoint, JudgeRun, Outcome, Status, SystemClock, jitter,
+        Cache, Endpoint, JudgeRun, Judgment, Outcome, Status, SystemClock, Transport, jitter,
         stub::{Replies, Running, Script, Service, Stub},
     },
     judge_behaviour::Behaviour,
 };
 use serde_json::{Value, json};
 
-use crate::judge_world::{World, rated};
+use crate::judge_world::{Rated, World, rated};
 
 const ITEMS: usize = 160;
 const UNSET: &str = "ASFT_TEST_KEY_THAT_IS_NOT_SET";
@@ -87,7 +87,7 @@ fn run(world: &World, base: &str, key: &str, parallel: usize) -> Outcome {
 
 /// Rows of an output, with `created` as a number of its own.
 fn output(outcome: &Outcome) -> String {
-    let row = |(index, judgment): (usize, &asft_eval::judge::Judgment)| {
+    let row = |(index, judgment): (usize, &Judgment)| {
         let reply = &judgment.replies[0];
         json!({"item": index, "status": judgment.status, "reply": reply.reply, "tstamp": reply.created})
             .to_string()
@@ -144,6 +144,37 @@ fn with_faults_and_many_workers_every_item_is_judged_once() {
     let unknown = run.run(&rated(ITEMS + 1)).unwrap();
     let why = unknown.stopped.unwrap();
     assert!(why.contains("HTTP 404: there is no recorded reply to the prompt"), "{why}");
+}
+
+#[test]
+fn a_replay_tells_attempts_and_system_messages_apart() {
+    let (first, second) = (World::new(), World::new());
+    let script = [
+        json!({"nth": 1, "then": [{"content": "Good."}, {"content": "[[9]]"}]}),
+        json!({"contains": "alone", "then": [{"content": null, "finish_reason": "length"}]}),
+    ];
+    let (_stub, base, _) = start(hash(), &script.map(|row| row.to_string()).join("\n"));
+    let items = ["twice", "alone"].map(|name| Rated { name: name.to_owned(), attempts: 2 });
+    let judged = |world: &World, base: &str| {
+        let endpoint = Endpoint::new(base, UNSET, Duration::from_secs(30)).unwrap();
+        world.run(&world.cache(), Some(&endpoint)).run(&items).unwrap()
+    };
+    let outcome = judged(&first, &base);
+    assert_eq!(outcome.judgments[0].replies.len(), 2);
+    let (_replay, base, _) = start(Replies::replay(first.path()).unwrap(), "");
+    let again = judged(&second, &base);
+    assert_eq!(again.stopped, None);
+    for (judgment, replayed) in outcome.judgments.iter().zip(&again.judgments) {
+        let replies =
+            |judgment: &Judgment| judgment.replies.iter().map(|one| one.reply.clone()).collect::<Vec<_>>();
+        assert_eq!((replayed.status, replies(replayed)), (judgment.status, replies(judgment)));
+    }
+    let endpoint = Endpoint::new(&base, UNSET, Duration::from_secs(30)).unwrap();
+    let ask = |system: &str| {
+        let messages = json!([{"role": "system", "content": system}, {"role": "user", "content": "twice"}]);
+        endpoint.send(&json!({"model": "other", "messages": messages})).unwrap().status
+    };
+    assert_eq!((ask("Say [[rating]]."), ask("Say nothing.")), (200, 404));
 }
 
 /// Not a test of its own: the process that the tests below start and kill.

@@ -1,0 +1,380 @@
+//! `asft eval alpaca`: the paper's Table 3, as LLaMA-Factory's prediction does it.
+
+use std::{
+    collections::BTreeMap,
+    fs::OpenOptions,
+    io::Write,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use asft_data::{
+    PreferenceRow,
+    read::Source,
+    schema::{Converted, Format, Schema, SchemaRows},
+};
+use asft_eval::{derived_seed, jsonl, statistics::Estimate, text};
+use asft_model::generate::{Event, Finish, Request, Sampling};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    print_json,
+    table::{number, table},
+};
+use crate::{
+    failure::Failure,
+    generate::{LocalModel, ModelOptions, Opened},
+    output::{self, note},
+    train::interruptible,
+};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Models to compare: Hugging Face directories, GGUF files or run directories.
+    #[arg(long, value_name = "M", num_args = 1.., required = true)]
+    model: Vec<PathBuf>,
+    #[command(flatten)]
+    options: ModelOptions,
+    /// Rows with instruction, input and output.
+    #[arg(long, value_name = "F")]
+    data: String,
+    /// Only the first rows.
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
+    /// Directory of the predictions, a folder each model; those that are there are gone on with.
+    #[arg(long, value_name = "DIR")]
+    output_dir: PathBuf,
+    /// Most tokens of prompt and label together; longer ones are cut as LLaMA-Factory does.
+    #[arg(long, default_value_t = 1024)]
+    cutoff: usize,
+    /// Tokens after which a prediction is cut.
+    #[arg(long, default_value_t = 1024)]
+    max_new_tokens: usize,
+    /// Temperature of the sampled predictions.
+    #[arg(long, default_value_t = 0.95)]
+    temperature: f64,
+    /// Only so many of the likeliest tokens; 0: all.
+    #[arg(long, default_value_t = 50)]
+    top_k: usize,
+    /// Only the likeliest tokens that together have this probability.
+    #[arg(long, default_value_t = 0.7)]
+    top_p: f64,
+    /// Seeds of the sampled predictions; greedy ones are made besides.
+    #[arg(long, value_name = "SEED", num_args = 0.., value_delimiter = ',', default_values_t = [0, 1, 2])]
+    seeds: Vec<u64>,
+    /// Prints one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A row as the model gets it.
+struct Question {
+    prompt: Vec<u32>,
+    label: String,
+    label_tokens: usize,
+}
+
+/// A row of a file of predictions; LLaMA-Factory's have the first two.
+#[derive(Clone, Serialize, Deserialize)]
+struct Prediction {
+    predict: String,
+    label: String,
+    index: usize,
+    tokens: usize,
+    label_tokens: usize,
+    /// Whether the model ended it by itself.
+    ended: bool,
+}
+
+/// What was measured of a model under one way of drawing.
+#[derive(Serialize)]
+struct Measured {
+    drawing: String,
+    #[serde(flatten)]
+    text: text::Summary,
+    /// Mean length of predictions in the model's tokens.
+    tokens: f64,
+    /// Mean length of labels.
+    label_tokens: f64,
+    /// Share of predictions that the model ended by itself.
+    ended: f64,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    for (option, value, most) in
+        [("--temperature", arguments.temperature, 100.0), ("--top-p", arguments.top_p, 1.0)]
+    {
+        if !(0.0..=most).contains(&value) {
+            return Err(Failure::input(format!("{option} must be from 0 to {most}, got {value}")));
+        }
+    }
+    let rows = read(&arguments.data, arguments.rows)?;
+    let ids: Vec<String> = arguments.model.iter().map(|path| model_id(path)).collect();
+    asft_eval::answer_file::distinct_ids(ids.iter().map(String::as_str))?;
+    let interrupted = interruptible("stopping; what is predicted is kept")?;
+    let mut models = vec![];
+    for (id, path) in ids.iter().zip(&arguments.model) {
+        let opened = arguments.options.open(path, arguments.data.clone().into())?;
+        let questions: Vec<Question> = rows
+            .iter()
+            .enumerate()
+            .map(|(place, row)| question(&opened, place, row, arguments.cutoff))
+            .collect::<Result<_, _>>()?;
+        let directory = arguments.output_dir.join(id);
+        std::fs::create_dir_all(&directory)
+            .map_err(|error| Failure::input(format!("--output-dir {}: {error}", directory.display())))?;
+        let measured = opened.with_weights(|model| {
+            let mut measured = vec![];
+            for seed in std::iter::once(None).chain(arguments.seeds.iter().copied().map(Some)) {
+                let drawing = seed.map_or("greedy".to_owned(), |seed| format!("seed-{seed}"));
+                note!("{id}, {drawing}");
+                let file = directory.join(format!("predictions-{drawing}.jsonl"));
+                let predictions = predict(arguments, model, &questions, seed, &file, &interrupted)?;
+                measured.push(measure(drawing, &predictions));
+            }
+            Ok(measured)
+        })?;
+        models.push((id.clone(), measured));
+    }
+    let summary = json!({
+        "data": arguments.data,
+        "rows": rows.len(),
+        "sampling": {
+            "temperature": arguments.temperature, "top_k": arguments.top_k, "top_p": arguments.top_p,
+            "max_new_tokens": arguments.max_new_tokens, "cutoff": arguments.cutoff, "seeds": arguments.seeds,
+        },
+        "alpaca": models.iter().map(|(model, drawings)| json!({"model": model, "drawings": drawings})).collect::<Vec<_>>(),
+    });
+    let file = arguments.output_dir.join("summary.json");
+    output::write_file(&file, format!("{summary:#}\n").as_bytes())?;
+    match arguments.json {
+        true => print_json(&summary),
+        false => output::print(&format!("{}\n{}\n", as_text(&models), file.display())),
+    }
+}
+
+fn model_id(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn read(data: &str, most: Option<usize>) -> Result<Vec<PreferenceRow>, Failure> {
+    let mut rows = vec![];
+    for source in Source::expand(&[data.to_owned()])? {
+        for row in SchemaRows::open(&source, Format::Named(Schema::Alpaca))? {
+            if let (_, Converted::Row(row)) = row? {
+                rows.push(row);
+            }
+        }
+    }
+    rows.truncate(most.unwrap_or(usize::MAX));
+    match rows.is_empty() {
+        true => Err(Failure::input(format!("{data}: holds no row with an instruction and an output"))),
+        false => Ok(rows),
+    }
+}
+
+/// Prompt and label cut to fit `cutoff` together.
+fn question(opened: &Opened, place: usize, row: &PreferenceRow, cutoff: usize) -> Result<Question, Failure> {
+    let pair = opened
+        .tokenizer
+        .encode_pair(row, &opened.template)
+        .map_err(|error| Failure::input(error.to_string()))?;
+    let [source, target] = cut([pair.prompt.len(), pair.chosen.len()], cutoff);
+    let prompt = pair.prompt[..source].to_vec();
+    if prompt.is_empty() {
+        return Err(Failure::input(format!(
+            "row {}: --cutoff {cutoff} leaves nothing of the prompt\nhint: raise it",
+            place + 1
+        )));
+    }
+    let label =
+        opened.tokenizer.decode(&pair.chosen[..target], true).map_err(|error| Failure::Run(error.into()))?;
+    Ok(Question { prompt, label, label_tokens: target })
+}
+
+/// Tokens of prompt and label that LLaMA-Factory keeps of `limit` together.
+fn cut([source, target]: [usize; 2], limit: usize) -> [usize; 2] {
+    let most = if 2 * target < limit {
+        limit
+    } else if 2 * source < limit {
+        limit - source
+    } else {
+        limit * target / (source + target)
+    };
+    let kept = most.min(target);
+    [source.min(limit.saturating_sub(kept)), kept]
+}
+
+/// The predictions for all questions, those of an earlier sitting taken from `file`.
+fn predict(
+    arguments: &Arguments,
+    model: &LocalModel<'_>,
+    questions: &[Question],
+    seed: Option<u64>,
+    file: &Path,
+    interrupted: &AtomicBool,
+) -> Result<Vec<Prediction>, Failure> {
+    let mut done = earlier(file, questions)?;
+    let failed = |error: std::io::Error| Failure::Run(anyhow::anyhow!("{}: {error}", file.display()));
+    let mut requests = vec![];
+    let mut places = vec![];
+    for (place, question) in questions.iter().enumerate().filter(|(place, _)| !done.contains_key(place)) {
+        let sampling = match seed {
+            None => Sampling::GREEDY,
+            Some(seed) => Sampling {
+                temperature: arguments.temperature,
+                top_k: arguments.top_k,
+                top_p: arguments.top_p,
+                seed: derived_seed(seed, &[&place.to_string()]),
+            },
+        };
+        let max_new_tokens = arguments.max_new_tokens;
+        requests.push(Request { prompt: question.prompt.clone(), max_new_tokens, sampling });
+        places.push(place);
+    }
+    jsonl::write_file(file, jsonl::lines(&done.values().collect::<Vec<_>>(), false).as_bytes())?;
+    let mut out = OpenOptions::new().append(true).open(file).map_err(failed)?;
+    let mut result = Ok(());
+    let flow = model.generate(&requests, &mut |event| {
+        if interrupted.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        let Event::Done(request, generated) = event else { return ControlFlow::Continue(()) };
+        let place = places[request];
+        let written = model.decode(&generated.tokens).and_then(|predict| {
+            let question = &questions[place];
+            let prediction = Prediction {
+                predict,
+                label: question.label.clone(),
+                index: place,
+                tokens: generated.tokens.len(),
+                label_tokens: question.label_tokens,
+                ended: generated.finish == Finish::EndOfTurn,
+            };
+            out.write_all(jsonl::lines(&[&prediction], false).as_bytes()).map_err(failed)?;
+            done.insert(place, prediction);
+            if done.len().is_multiple_of(20) || done.len() == questions.len() {
+                note!("predicted {}/{}", done.len(), questions.len());
+            }
+            Ok(())
+        });
+        match written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                result = Err(error);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    result?;
+    if flow.is_break() {
+        return Err(Failure::Interrupted(
+            "interrupted; what is predicted is kept\nhint: the same command goes on from there".to_owned(),
+        ));
+    }
+    let all: Vec<Prediction> = done.into_values().collect();
+    jsonl::write_file(file, jsonl::lines(&all, false).as_bytes())?;
+    Ok(all)
+}
+
+/// Predictions that a file has, by place; a last line that was cut is dropped.
+fn earlier(file: &Path, questions: &[Question]) -> Result<BTreeMap<usize, Prediction>, Failure> {
+    let text = match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(Failure::input(format!("{}: {error}", file.display()))),
+        Ok(text) => text,
+    };
+    let mut done = BTreeMap::new();
+    for (index, line) in text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines().enumerate() {
+        let row: Option<Prediction> = serde_json::from_str(line).ok();
+        match row.filter(|row| questions.get(row.index).is_some_and(|question| question.label == row.label)) {
+            Some(row) => done.insert(row.index, row),
+            None => {
+                return Err(Failure::input(format!(
+                    "{}:{}: is no prediction for these rows\nhint: name another --output-dir",
+                    file.display(),
+                    index + 1
+                )));
+            }
+        };
+    }
+    Ok(done)
+}
+
+fn measure(drawing: String, predictions: &[Prediction]) -> Measured {
+    let pairs: Vec<text::Pair> = predictions
+        .iter()
+        .map(|row| text::Pair { predict: row.predict.clone(), label: row.label.clone() })
+        .collect();
+    let mean =
+        |of: fn(&Prediction) -> f64| predictions.iter().map(of).sum::<f64>() / predictions.len() as f64;
+    Measured {
+        drawing,
+        text: text::evaluate(&pairs, text::Options { stem: true }).0,
+        tokens: mean(|row| row.tokens as f64),
+        label_tokens: mean(|row| row.label_tokens as f64),
+        ended: mean(|row| f64::from(row.ended)),
+    }
+}
+
+type Read = fn(&Measured) -> f64;
+
+/// What a table shows, with its convention.
+const SHOWN: [(&str, Read); 11] = [
+    ("LLaMA-Factory BLEU-4", |of| of.text.llamafactory.bleu_4),
+    ("LLaMA-Factory ROUGE-1", |of| of.text.llamafactory.rouge_1),
+    ("LLaMA-Factory ROUGE-2", |of| of.text.llamafactory.rouge_2),
+    ("LLaMA-Factory ROUGE-L", |of| of.text.llamafactory.rouge_l),
+    ("sacreBLEU", |of| of.text.sacrebleu.score),
+    ("rouge-score ROUGE-1", |of| of.text.rouge_score.fmeasure.rouge1),
+    ("rouge-score ROUGE-2", |of| of.text.rouge_score.fmeasure.rouge2),
+    ("rouge-score ROUGE-L", |of| of.text.rouge_score.fmeasure.rouge_l),
+    ("tokens of a prediction", |of| of.tokens),
+    ("of its label", |of| of.label_tokens),
+    ("ended by themselves, %", |of| 100.0 * of.ended),
+];
+
+fn as_text(models: &[(String, Vec<Measured>)]) -> String {
+    let mut text = String::new();
+    for (model, measured) in models {
+        let (greedy, sampled): (Vec<_>, Vec<_>) = measured.iter().partition(|of| of.drawing == "greedy");
+        let rows: Vec<[String; 4]> = SHOWN
+            .iter()
+            .map(|(name, read)| {
+                let values: Vec<f64> = sampled.iter().map(|of| read(of)).collect();
+                let estimate = Estimate::of(&values);
+                let deviation = estimate.and_then(|of| Some(of.se? * (of.n as f64).sqrt()));
+                [
+                    (*name).to_owned(),
+                    number(greedy.first().map(|of| read(of)), 2),
+                    number(estimate.map(|of| of.mean), 2),
+                    number(deviation, 2),
+                ]
+            })
+            .collect();
+        let title = format!("{} seeds, mean", sampled.len());
+        text += &format!("\n{}", table([model, "greedy", &title, "deviation"], &rows));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn prompts_and_labels_are_cut_as_llama_factory_does() {
+        // Both fit.
+        assert_eq!(cut([100, 200], 1024), [100, 200]);
+        // A short label stays whole and the prompt gives way.
+        assert_eq!(cut([2000, 100], 1024), [924, 100]);
+        // A short prompt stays whole and the label gives way.
+        assert_eq!(cut([100, 2000], 1024), [100, 924]);
+        // Both long: in proportion.
+        assert_eq!(cut([1000, 3000], 1000), [250, 750]);
+        assert_eq!(cut([600, 600], 1000), [500, 500]);
+    }
+}

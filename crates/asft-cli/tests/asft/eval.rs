@@ -1,0 +1,272 @@
+//! Evaluation from the command line: answer, judge, show, and judging that is killed and gone on with.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{Scratch, stderr, tiny};
+
+/// A stub judge that ends with the test.
+struct Stub(Child, String);
+
+impl Stub {
+    fn start(scratch: &Scratch, more: &[&str]) -> Self {
+        let mut command = scratch.command(&[&["eval", "judge", "stub"], more].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Self(child, address.trim().to_owned())
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn lines(rows: impl IntoIterator<Item = Value>) -> String {
+    rows.into_iter().map(|row| format!("{row}\n")).collect()
+}
+
+fn questions(count: usize) -> String {
+    let categories = ["writing", "math", "stem", "coding"];
+    lines((0..count).map(|number| {
+        json!({"question_id": 81 + number, "category": categories[number % 4], "turns": [format!("Say {number}."), "And now?"]})
+    }))
+}
+
+/// Answers as MT-Bench has them; also good as reference answers.
+fn answers(count: usize) -> String {
+    lines((0..count).map(|number| {
+        json!({"question_id": 81 + number, "answer_id": "a", "model_id": "m", "choices": [{"index": 0, "turns": [format!("{number}"), "Later."]}], "tstamp": 1.0})
+    }))
+}
+
+fn rows(path: &Path) -> Vec<Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+const FILES: [&str; 8] =
+    ["--questions", "q.jsonl", "--answers", "m.jsonl", "--references", "r.jsonl", "--output", "j.jsonl"];
+
+fn judging<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let judge = ["--judge-model", "stub", "--base-url", url, "--cache", "cache"];
+    [&["eval", "mt-bench", "judge"][..], &FILES, &judge, more].concat()
+}
+
+#[test]
+fn questions_are_answered_judged_and_scored() {
+    let scratch = Scratch::new();
+    scratch.write("q.jsonl", questions(4));
+    scratch.write("r.jsonl", answers(4));
+    let model = tiny("llama3");
+    let answer = [
+        &["eval", "mt-bench", "answer", "--model", model.to_str().unwrap(), "--model-id", "tiny"][..],
+        &["--questions", "q.jsonl", "--output", "m.jsonl", "--max-new-tokens", "8"],
+    ]
+    .concat();
+    scratch.ok(&answer);
+    let answered = rows(&scratch.path("m.jsonl"));
+    assert_eq!(answered.len(), 4);
+    assert!(answered.iter().all(|row| row["choices"][0]["turns"].as_array().unwrap().len() == 2));
+    // What is answered stays, the rest is answered again alike.
+    let text = std::fs::read_to_string(scratch.path("m.jsonl")).unwrap();
+    scratch.write("m.jsonl", text.lines().take(3).map(|line| format!("{line}\n")).collect::<String>());
+    scratch.ok(&answer);
+    let turns =
+        |rows: &[Value]| rows.iter().map(|row| row["choices"][0]["turns"].clone()).collect::<Vec<_>>();
+    assert_eq!(turns(&rows(&scratch.path("m.jsonl"))), turns(&answered));
+
+    let plan = scratch.ok(&judging("http://127.0.0.1:9/v1", &["--dry-run"]));
+    assert_eq!(serde_json::from_str::<Value>(&plan).unwrap()["calls"], 8);
+    let stub = Stub::start(&scratch, &["--behave", "fixed:7"]);
+    scratch.ok(&judging(&stub.1, &[]));
+    let show =
+        ["eval", "mt-bench", "show", "--judgments", "j.jsonl", "--questions", "q.jsonl", "--plot", "p.svg"];
+    let summary: Value = serde_json::from_str(&scratch.ok(&[&show[..], &["--json"]].concat())).unwrap();
+    let scored = &summary["models"][0];
+    assert_eq!((&scored["model"], &scored["average"], &scored["n"]), (&json!("m"), &json!(7.0), &json!(8)));
+    assert!(scratch.path("p.svg").is_file());
+    // All is in the cache by now: nothing is sent, and the file comes out the same.
+    let judged = std::fs::read(scratch.path("j.jsonl")).unwrap();
+    drop(stub);
+    scratch.ok(&judging("http://127.0.0.1:9/v1", &["--offline"]));
+    assert_eq!(std::fs::read(scratch.path("j.jsonl")).unwrap(), judged);
+
+    scratch.write("s.json", scratch.ok(&[&show[..], &["--json"]].concat()));
+    scratch.write("pairs.jsonl", "{\"predict\": \"a b\", \"label\": \"a b c\"}\n");
+    scratch.write("t.json", scratch.ok(&["eval", "text", "--input", "pairs.jsonl", "--json"]));
+    scratch.ok(&[
+        &["eval", "report", "--summary", "s.json", "t.json", "--questions", "q.jsonl"][..],
+        &["--answers", "m.jsonl", "--judgments", "j.jsonl", "--output", "report.html"],
+    ]
+    .concat());
+    let page = std::fs::read_to_string(scratch.path("report.html")).unwrap();
+    assert!(
+        page.contains("MT-Bench, judged by stub")
+            && page.contains("Rating: [[7]]")
+            && !page.contains("src=\"http")
+            && !page.contains("href"),
+        "{page}"
+    );
+}
+
+#[test]
+fn judging_is_killed_twice_meets_faults_and_ends_whole() {
+    let scratch = Scratch::new();
+    scratch.write("q.jsonl", questions(80));
+    scratch.write("m.jsonl", answers(80));
+    scratch.write("r.jsonl", answers(80));
+    let faults = [
+        json!({"status": 500}),
+        json!({"status": 429, "headers": {"Retry-After": 0}}),
+        json!({"garbage": true}),
+        json!({"close_after_bytes": 20}),
+        json!({"content": null}),
+    ];
+    // Three of ten requests, whoever sends them.
+    let nth = (1..400).filter(|number| number % 10 < 3).zip(faults.iter().cycle());
+    scratch.write("faults.jsonl", lines(nth.map(|(number, fault)| json!({"nth": number, "then": [fault]}))));
+    let stub = Stub::start(&scratch, &["--behave", "hash", "--script", "faults.jsonl", "--log", "log.jsonl"]);
+    let arguments = judging(&stub.1, &["--parallel", "8"]);
+    for kill_at in [40, 110] {
+        let mut child = scratch.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
+        let known = || {
+            std::fs::read_to_string(scratch.path("cache/replies.jsonl"))
+                .map_or(0, |text| text.lines().count())
+        };
+        let started = std::time::Instant::now();
+        while known() < kill_at && child.try_wait().unwrap().is_none() {
+            assert!(started.elapsed().as_secs() < 120, "no {kill_at} replies within two minutes");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!scratch.path("j.jsonl").exists());
+    }
+    // Blank replies fail their items; the same command asks again for just these.
+    for _ in 0..8 {
+        if scratch.run(&arguments).status.success() {
+            break;
+        }
+    }
+    let judged = rows(&scratch.path("j.jsonl"));
+    assert_eq!(judged.len(), 160);
+    assert!(
+        judged
+            .iter()
+            .all(|row| (1..=10).contains(&row["score"].as_i64().unwrap()) && row["meta"]["status"] == "ok")
+    );
+    let mut keys: Vec<_> =
+        judged.iter().map(|row| (row["question_id"].as_i64(), row["turn"].as_i64())).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), 160);
+    let faulty = rows(&scratch.path("log.jsonl")).iter().filter(|row| row["status"] != 200).count();
+    assert!(faulty > 20, "{faulty} faults");
+    drop(stub);
+
+    // The same scores without a fault.
+    let calm = Stub::start(&scratch, &["--behave", "hash"]);
+    let again = judging(&calm.1, &[]);
+    let again: Vec<&str> = again
+        .iter()
+        .map(|word| {
+            if *word == "cache" {
+                "calm"
+            } else if *word == "j.jsonl" {
+                "calm.jsonl"
+            } else {
+                word
+            }
+        })
+        .collect();
+    scratch.ok(&again);
+    let scores = |rows: Vec<Value>| rows.into_iter().map(|row| row["score"].clone()).collect::<Vec<_>>();
+    assert_eq!(scores(judged), scores(rows(&scratch.path("calm.jsonl"))));
+}
+
+#[test]
+fn alpaca_rows_are_predicted_greedily_and_by_seeds() {
+    let scratch = Scratch::new();
+    let model = tiny("llama3");
+    scratch.write("rows.json", r#"[{"instruction": "Add.", "input": "1 and 2", "output": "3"}, {"instruction": "Greet.", "input": "", "output": "Hello."}]"#);
+    let arguments = [
+        &["eval", "alpaca", "--model", model.to_str().unwrap(), "--data", "rows.json", "--output-dir", "out"]
+            [..],
+        &["--max-new-tokens", "6", "--seeds", "1,2", "--json"],
+    ]
+    .concat();
+    let text = scratch.ok(&arguments);
+    let summary: Value = serde_json::from_str(&text).unwrap();
+    let drawings = summary["alpaca"][0]["drawings"].as_array().unwrap();
+    assert_eq!(
+        drawings.iter().map(|of| of["drawing"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["greedy", "seed-1", "seed-2"]
+    );
+    let file = scratch.path("out/llama3/predictions-seed-1.jsonl");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(
+        rows(&file).iter().map(|row| row["label"].as_str().unwrap().to_owned()).collect::<Vec<_>>(),
+        ["3", "Hello."]
+    );
+    // The second row is made again alike.
+    let first = whole.lines().next().unwrap();
+    std::fs::write(&file, format!("{first}\n{{\"predict")).unwrap();
+    assert_eq!(scratch.ok(&arguments), text);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+}
+
+#[test]
+fn what_cannot_be_judged_or_shown_is_told() {
+    let scratch = Scratch::new();
+    scratch.write("q.jsonl", questions(4));
+    scratch.write("m.jsonl", answers(5));
+    scratch.write("r.jsonl", answers(4));
+    scratch.write("arena.jsonl", "{\"question_id\": \"0f\", \"category\": \"c\", \"cluster\": \"c\", \"turns\": [{\"content\": \"a\"}]}\n");
+    let judgment = |judge: &str, prompt: &str| json!({"question_id": 81, "model": "m", "judge": [judge, "single-v1"], "user_prompt": prompt, "judgment": "[[5]]", "score": 5, "turn": 1, "tstamp": 1.0});
+    scratch.write("two.jsonl", lines([judgment("a", "p"), judgment("b", "p")]));
+    scratch.write("conflict.jsonl", lines([judgment("a", "p"), judgment("a", "q")]));
+    let mut unknown = judgment("a", "p");
+    unknown["question_id"] = json!(7);
+    scratch.write("unknown.jsonl", lines([unknown]));
+    let show = ["eval", "mt-bench", "show", "--questions", "q.jsonl", "--judgments"];
+    let local = "http://127.0.0.1:9/v1";
+    let cases: [(Vec<&str>, &str); 8] = [
+        (judging(local, &[]), "answers 1 questions that are not asked, first 85"),
+        ([&show[..], &["two.jsonl"]].concat(), "several judges: a, b\nhint: choose one (--judge)"),
+        ([&show[..], &["conflict.jsonl"]].concat(), "1 judgments have rows with different prompts"),
+        ([&show[..], &["unknown.jsonl"]].concat(), "7"),
+        (
+            vec!["eval", "mt-bench", "show", "--questions", "arena.jsonl", "--judgments", "two.jsonl"],
+            "Arena-Hard v0.1 questions",
+        ),
+        (vec!["eval", "text", "--input", "q.jsonl"], "q.jsonl:1: missing field `predict`"),
+        (vec!["eval", "report", "--summary", "q.jsonl", "--output", "x.html"], "is no JSON"),
+        (vec!["eval", "judge", "stub", "--behave", "clever"], "clever"),
+    ];
+    for (arguments, message) in cases {
+        let output = scratch.run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(message), "{arguments:?}: {}", stderr(&output));
+    }
+    scratch.write("m.jsonl", answers(4));
+    let key: fn(&mut Command) = |command| {
+        command.env_remove("OPENAI_API_KEY");
+    };
+    for (url, message) in [("https://judge.example/v1", "OPENAI_API_KEY is not set"), ("nowhere", "base URL")]
+    {
+        let mut command = scratch.command(&judging(url, &[]));
+        key(&mut command);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{url}: {}", stderr(&output));
+        assert!(stderr(&output).contains(message), "{url}: {}", stderr(&output));
+        assert!(!scratch.path("j.jsonl").exists());
+    }
+}
