@@ -1,5 +1,6 @@
 //! `asft bench`: speed and memory, as one JSON object.
 
+mod generate;
 mod reference;
 mod train;
 
@@ -13,6 +14,8 @@ use crate::{backend::Backend, failure::Failure};
 pub enum Command {
     /// One epoch over the first pairs of a file, in file order.
     Train(train::Arguments),
+    /// Greedy generation from made-up prompts.
+    Generate(generate::Arguments),
     /// ASFT against DPO, whose reference model computes in every step or before the training, on the same pairs.
     Reference(reference::Arguments),
 }
@@ -20,6 +23,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Train(arguments) => train::run(arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
         Command::Reference(arguments) => reference::run(&arguments),
     }
 }

@@ -1,6 +1,8 @@
 //! `asft compare`: several objectives from the same model on the same pairs, each at its best learning rate, with
 //! several seeds, evaluated alike.
 
+mod answers;
+mod benchmarks;
 mod launch;
 mod plan;
 mod record;
@@ -57,7 +59,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         open.iter().for_each(|run| note!("{}: no result yet", run.name));
         return finish(&plan, &command, &records);
     }
-    check_data(&plan)?;
+    benchmarks::read(&plan.settings.summaries)?;
+    let job = check_data(&plan)?;
     if arguments.dry_run {
         return print_runs(&plan);
     }
@@ -72,7 +75,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let Some(run) = open.first() else { return finish(&plan, &command, &records) };
         note!("{} of {}: {}", records.len() + 1, all_runs(&plan), run.name);
         launcher.train(&plan, run)?;
-        Record::of_run(&plan, run)?.write(&plan.result_file(&run.name))?;
+        let mut record = Record::of_run(&plan, run)?;
+        let directory = plan.run_directory(&run.name);
+        record.answers = answers::answer(&plan, &job, &run.config, &directory, arguments.backend)?;
+        record.write(&plan.result_file(&run.name))?;
         if !plan.settings.keep_checkpoints {
             let checkpoints = plan.run_directory(&run.name).join("checkpoints");
             std::fs::remove_dir_all(&checkpoints)
@@ -122,7 +128,7 @@ fn all_runs(plan: &Plan) -> usize {
 }
 
 /// Reads the data once before hours are spent.
-fn check_data(plan: &Plan) -> Result<(), Failure> {
+fn check_data(plan: &Plan) -> Result<Job, Failure> {
     let settings = &plan.settings;
     let run = plan.run(&plan.variants[0], settings.learning_rates[0], settings.seeds[0])?;
     let job = Job::read(run.config)?;
@@ -146,7 +152,7 @@ fn check_data(plan: &Plan) -> Result<(), Failure> {
         settings.validation_pairs,
         held_out - settings.validation_pairs
     );
-    Ok(())
+    Ok(job)
 }
 
 fn print_runs(plan: &Plan) -> Result<(), Failure> {
@@ -167,7 +173,8 @@ fn finish(plan: &Plan, command: &str, records: &[Record]) -> Result<(), Failure>
         let output = plan.settings.output.display();
         return Err(Failure::input(format!("{output}: holds no result of this comparison yet")));
     }
-    let table = report::write(plan, command, records)?;
+    let summaries = benchmarks::read(&plan.settings.summaries)?;
+    let table = report::write(plan, command, records, &summaries)?;
     let directory = plan.settings.output.display();
     output::print(&format!("{table}\n{directory}/report.md\n{directory}/report.html\n"))
 }

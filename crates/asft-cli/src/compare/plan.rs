@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use asft_data::sampler::choose;
 use asft_train::{
     Metrics, RunConfig,
     config::{assign, parse_table, read_table},
@@ -29,9 +30,23 @@ pub struct Settings {
     /// The variant that others are compared with; absent: the first.
     #[serde(default)]
     pub baseline: Option<String>,
+    /// Test prompts that each trained model answers, greedily; the answers are held against the chosen ones.
+    #[serde(default)]
+    pub generate_pairs: usize,
+    /// Tokens after which such an answer is cut.
+    #[serde(default = "default_generate_tokens")]
+    pub generate_tokens: usize,
+    /// What `asft eval` printed of the variants' models with --json: mt-bench show, arena-hard show, alpaca. A model is a
+    /// variant's if it has its name.
+    #[serde(default)]
+    pub summaries: Vec<PathBuf>,
     /// Whether checkpoints stay after their run's result is written.
     #[serde(default)]
     pub keep_checkpoints: bool,
+}
+
+fn default_generate_tokens() -> usize {
+    256
 }
 
 /// What the best learning rate is best at.
@@ -172,6 +187,11 @@ impl Plan {
         let file = format!("{} (variant {variant})", self.file);
         let config = RunConfig::from_table(table, &file)?;
         Ok(Run { name, variant: variant.to_owned(), config })
+    }
+
+    /// Which of so many held-out pairs choose the learning rate; the others are the test.
+    pub fn validation(&self, held_out: usize) -> Vec<bool> {
+        choose(held_out, self.settings.validation_pairs, self.settings.seeds[0])
     }
 
     /// The variant that others are compared with.

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use asft_data::sampler::choose;
 use asft_train::{
     FREE, Kind, Metrics, RunConfig, checkpoint,
     evaluate::{ScoredPair, mean_metrics},
@@ -11,7 +10,10 @@ use asft_train::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Plan, Run};
+use super::{
+    answers::Answers,
+    plan::{Plan, Run},
+};
 use crate::{failure::Failure, output};
 
 /// The result of a run.
@@ -32,6 +34,9 @@ pub struct Record {
     pub peak_memory_bytes: Option<u64>,
     /// By step, the first before training.
     pub evaluations: Vec<Evaluation>,
+    /// What the trained model answers to test prompts, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
     /// Each test pair before the first and after the last step.
     pub test_pairs: Vec<TestPair>,
 }
@@ -102,7 +107,7 @@ impl Record {
             _ => return Err(missing("evaluations before and after")),
         };
         let before: Vec<ScoredPair> = read_evaluation(&directory, first)?;
-        let validation = choose(before.len(), plan.settings.validation_pairs, plan.settings.seeds[0]);
+        let validation = plan.validation(before.len());
         let mut evaluations = vec![];
         for &step in &evaluated {
             let now: Vec<ScoredPair> = read_evaluation(&directory, step)?;
@@ -124,6 +129,7 @@ impl Record {
             seconds_per_step: seconds.get(seconds.len() / 2).copied().unwrap_or(0.0),
             peak_memory_bytes: rows.iter().filter_map(|row| row.peak_memory_bytes).max(),
             evaluations,
+            answers: None,
             test_pairs,
             config,
         })

@@ -6,6 +6,8 @@ use asft_eval::{
 };
 
 use super::{
+    answers::Answers,
+    benchmarks,
     plan::Plan,
     record::{Record, Split},
     summary::{ACCURACY, ACCURACY_BEFORE, CHOSEN, MARGIN, OfPair, REJECTED, Summary},
@@ -17,8 +19,13 @@ use crate::{
 };
 
 /// Writes `report.md`, `report.html` and the pictures into the comparison's directory; gives the main table.
-pub fn write(plan: &Plan, command: &str, records: &[Record]) -> Result<String, Failure> {
-    let page = page(plan, command, records)?;
+pub fn write(
+    plan: &Plan,
+    command: &str,
+    records: &[Record],
+    benchmarks: &[benchmarks::Summary],
+) -> Result<String, Failure> {
+    let page = page(plan, command, records, benchmarks)?;
     let directory = &plan.settings.output;
     for (name, svg) in page.figures() {
         output::write_file(&directory.join(format!("{name}.svg")), svg.as_bytes())?;
@@ -35,7 +42,12 @@ pub fn write(plan: &Plan, command: &str, records: &[Record]) -> Result<String, F
 
 const RESULT: &str = "Held-out result";
 
-fn page(plan: &Plan, command: &str, records: &[Record]) -> Result<Page, Failure> {
+fn page(
+    plan: &Plan,
+    command: &str,
+    records: &[Record],
+    benchmarks: &[benchmarks::Summary],
+) -> Result<Page, Failure> {
     let summaries: Vec<Summary<'_>> =
         plan.variants.iter().map(|variant| Summary::new(plan, variant, records)).collect();
     let done: Vec<&Summary<'_>> = summaries.iter().filter(|summary| !summary.runs.is_empty()).collect();
@@ -48,6 +60,8 @@ fn page(plan: &Plan, command: &str, records: &[Record]) -> Result<Page, Failure>
         blocks.extend(differences(plan, &done));
         blocks.push(curves(&done)?);
     }
+    blocks.extend(answered(&done));
+    blocks.extend(benchmarks::tables(plan, benchmarks));
     blocks.push(Block::Heading("Learning rates".to_owned()));
     blocks.push(rates(plan, &summaries));
     if !done.is_empty() {
@@ -230,6 +244,49 @@ fn rates(plan: &Plan, summaries: &[Summary<'_>]) -> Block {
         row
     });
     Block::Table { header, rows: rows.collect() }
+}
+
+/// What the trained models answer, if any was asked.
+fn answered(done: &[&Summary<'_>]) -> Vec<Block> {
+    let Some(first) = done.iter().flat_map(|summary| &summary.runs).find_map(|run| run.answers.as_ref())
+    else {
+        return vec![];
+    };
+    let rows = done.iter().map(|summary| {
+        let of = |read: fn(&Answers) -> f64, scale: f64, digits: usize| {
+            let values: Vec<f64> =
+                summary.runs.iter().filter_map(|run| Some(read(run.answers.as_ref()?))).collect();
+            estimate(Estimate::of(&values), scale, digits).trim_start_matches('+').to_owned()
+        };
+        vec![
+            summary.variant.to_owned(),
+            of(|answers| answers.text.llamafactory.bleu_4, 1.0, 2),
+            of(|answers| answers.text.llamafactory.rouge_1, 1.0, 2),
+            of(|answers| answers.text.llamafactory.rouge_l, 1.0, 2),
+            of(|answers| answers.text.sacrebleu.score, 1.0, 2),
+            of(|answers| answers.text.rouge_score.fmeasure.rouge_l, 1.0, 2),
+            of(|answers| answers.tokens, 1.0, 1),
+            of(|answers| answers.ended, 100.0, 0),
+        ]
+    });
+    let header = [
+        "variant",
+        "LLaMA-Factory BLEU-4",
+        "ROUGE-1",
+        "ROUGE-L",
+        "sacreBLEU",
+        "rouge-score ROUGE-L",
+        "tokens",
+        "ended by themselves, %",
+    ];
+    vec![
+        Block::Heading("Generated answers".to_owned()),
+        Block::Table { header: cells(header), rows: rows.collect() },
+        Block::Text(format!(
+            "Greedy answers to {} test prompts, cut at {} tokens, against the chosen answers, which have {:.1} tokens in the mean; over seeds.",
+            first.pairs, first.max_new_tokens, first.label_tokens
+        )),
+    ]
 }
 
 fn costs(done: &[&Summary<'_>]) -> Vec<Block> {

@@ -11,6 +11,7 @@ use asft_eval::{
     },
     derived_seed, jsonl,
     schema::Kind,
+    statistics::FEW_QUESTIONS,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Map, json};
@@ -263,7 +264,7 @@ fn as_text(summary: &Summary) -> String {
             text += &format!("{}: {games} games, {dropped} without a verdict", model.model);
             text += &if others.is_empty() { "\n".to_owned() } else { format!(" ({})\n", others.join(", ")) };
         }
-        if model.questions < 30 {
+        if model.questions < FEW_QUESTIONS {
             text += &format!("{}: few questions ({})\n", model.model, model.questions);
         }
         let styled = |name: &str, styled: &Option<StyledScore>| {

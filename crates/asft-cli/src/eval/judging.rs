@@ -169,7 +169,7 @@ impl JudgeArguments {
             }
             _ => End::Whole,
         };
-        let judged = outcome.judgments.into_iter().map(judged).collect();
+        let judged = outcome.judgments.into_iter().map(Judged::from).collect();
         Ok(Some(Judging { judged, end, failures: failures_path(output) }))
     }
 }
@@ -200,16 +200,6 @@ impl Judging {
             End::Failed(why) => Err(Failure::Run(anyhow::anyhow!("{why}\n{hint}"))),
             End::Interrupted(what) => Err(Failure::Interrupted(format!("{what}\n{hint}"))),
         }
-    }
-}
-
-fn judged(judgment: Judgment) -> Judged {
-    let last = judgment.replies.last();
-    Judged {
-        status: judgment.status,
-        created: last.map_or(0.0, |last| last.created),
-        source: last.map(|last| last.source.clone()),
-        replies: judgment.replies.into_iter().map(|recorded| recorded.reply).collect(),
     }
 }
 

@@ -7,7 +7,7 @@ mod calibration;
 mod judge;
 mod judging;
 mod mt_bench;
-mod report;
+pub mod report;
 mod table;
 mod text;
 

@@ -12,6 +12,7 @@ use asft_eval::{
         pair_rows, read_answers, show, single_calls, single_rows,
     },
     schema::Kind,
+    statistics::FEW_QUESTIONS,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, json};
@@ -336,7 +337,7 @@ fn as_text(shown: &Shown, fastchat: bool) -> String {
         text += &format!("\n{}", table(["FastChat's means", "turn 1", "turn 2", "average", "rows"], &rows));
     }
     if !models.is_empty() {
-        let rows: Vec<[String; 6]> = models
+        let rows: Vec<[String; 7]> = models
             .iter()
             .map(|model| {
                 let of = |value| number(value, 2);
@@ -346,11 +347,15 @@ fn as_text(shown: &Shown, fastchat: bool) -> String {
                     of(model.turn2),
                     of(model.average),
                     interval(model.ci95, 2),
+                    interval(model.bootstrap95, 2),
                     format!("{}/{}", model.n, model.expected),
                 ]
             })
             .collect();
-        text += &format!("\n{}", table(["model", "turn 1", "turn 2", "average", "95% interval", "n"], &rows));
+        text += &format!(
+            "\n{}",
+            table(["model", "turn 1", "turn 2", "average", "95% interval", "by drawing", "n"], &rows)
+        );
     }
     for model in models {
         let categories: Vec<String> =
@@ -366,6 +371,9 @@ fn as_text(shown: &Shown, fastchat: bool) -> String {
             .collect();
         if !others.is_empty() {
             text += &format!("{}: without a rating that counts: {}\n", model.model, others.join(", "));
+        }
+        if model.n > 0 && model.questions < FEW_QUESTIONS {
+            text += &format!("{}: few questions ({})\n", model.model, model.questions);
         }
         if model.repeated_rows > 0 {
             text += &format!(

@@ -85,7 +85,8 @@ fn section(path: &Path, number: usize, summary: &Value) -> Result<Vec<Block>, Fa
     }
 }
 
-fn shown(value: &Value, decimals: usize) -> String {
+/// A value of a summary, for a table.
+pub fn shown(value: &Value, decimals: usize) -> String {
     match value {
         Value::Number(number) if number.is_f64() => {
             format!("{:.decimals$}", number.as_f64().unwrap_or(f64::NAN))
@@ -171,6 +172,11 @@ fn statuses(model: &Value) -> String {
     all.map(|(status, count)| format!("{status} {count}")).collect::<Vec<_>>().join(", ")
 }
 
+/// Height of a picture with a line each.
+fn height(models: &[Value]) -> f64 {
+    140.0 + 44.0 * models.len() as f64
+}
+
 /// A panel of scores with intervals, where all have one.
 fn scores(
     title: &str,
@@ -220,14 +226,18 @@ fn bench(number: usize, summary: &Value) -> Vec<Block> {
             )
         })
         .collect();
-    let mut panels = vec![];
-    panels.extend(scores("Average with 95% interval", "rating", 0.0, &models, "average", "ci95"));
-    panels.extend(categories(&by_category));
-    if !panels.is_empty() {
+    if let Some(panel) = scores("Average with 95% interval", "rating", 0.0, &models, "average", "ci95") {
         blocks.push(Block::Figure {
             name: format!("mt-bench-{number}"),
             caption: "Ratings from 1 to 10.".to_owned(),
-            svg: figure::svg(vec![panels], [560.0, 440.0]),
+            svg: figure::svg(vec![vec![panel]], [760.0, height(&models)]),
+        });
+    }
+    if let Some(panel) = categories(&by_category) {
+        blocks.push(Block::Figure {
+            name: format!("mt-bench-categories-{number}"),
+            caption: "Means by category over both turns.".to_owned(),
+            svg: figure::svg(vec![vec![panel]], [760.0, 480.0]),
         });
     }
     let compared: Vec<_> = summary["compare"].as_array().into_iter().flatten().collect();
@@ -293,7 +303,7 @@ fn arena(number: usize, summary: &Value) -> Vec<Block> {
         blocks.push(Block::Figure {
             name: format!("arena-hard-{number}"),
             caption: "The line at 50 is the baseline.".to_owned(),
-            svg: figure::svg(vec![vec![panel]], [700.0, 360.0]),
+            svg: figure::svg(vec![vec![panel]], [760.0, height(&models)]),
         });
     }
     blocks

@@ -1,6 +1,7 @@
 //! A model on disk that answers: what `generate` and `eval` share.
 
 use std::{
+    collections::BTreeSet,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
@@ -66,6 +67,7 @@ pub struct Opened {
     /// How conversations become text.
     pub template: ResolvedTemplate,
     batch: usize,
+    stop: BTreeSet<u32>,
     /// Where conversations come from, as errors name it.
     pub origin: PathBuf,
 }
@@ -93,7 +95,8 @@ impl ModelOptions {
         let template =
             choice.resolve(&tokenizer, options).map_err(|error| Failure::input(error.to_string()))?;
         let (batch, backend) = (usize::from(self.batch), self.backend);
-        Ok(Opened { checkpoint, weight_type, backend, tokenizer, template, batch, origin })
+        let stop = tokenizer.end_of_turn_ids().clone();
+        Ok(Opened { checkpoint, weight_type, backend, tokenizer, template, batch, stop, origin })
     }
 }
 
@@ -113,6 +116,11 @@ impl Opened {
                 ids.len()
             ))),
         }
+    }
+
+    /// The same model, which ends no answer by itself.
+    pub fn without_stops(self) -> Self {
+        Self { stop: BTreeSet::new(), ..self }
     }
 
     /// Reads the weights and lets `work` generate with them.
@@ -148,8 +156,7 @@ impl<T, F: FnOnce(&LocalModel<'_>) -> Result<T, Failure>> Work for Loading<'_, F
             opened.checkpoint.weights(),
             device,
         )?;
-        let stop = opened.tokenizer.end_of_turn_ids().clone();
-        let generator = Generator::new(&model, &config, &stop);
+        let generator = Generator::new(&model, &config, &opened.stop);
         work(&LocalModel { generator: &generator, opened, config: &config })
     }
 }

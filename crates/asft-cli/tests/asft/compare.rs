@@ -24,6 +24,8 @@ output = "out"
 learning_rates = [1e-3, 4e-3]
 seeds = [1, 2]
 validation_pairs = 20
+generate_pairs = 3
+generate_tokens = 16
 [variants.asft.objective.asft]
 [variants.dpo.objective.dpo]
 "#;
@@ -74,6 +76,8 @@ fn a_comparison_trains_chooses_and_reports() {
             evaluations.iter().map(|row| row["step"].as_u64().unwrap()).collect::<Vec<_>>(),
             [0, 2, 4]
         );
+        let answers = &result["answers"];
+        assert!(answers["pairs"] == 3 && answers["tokens"].as_f64().unwrap() <= 16.0, "{name}: {answers}");
         for (evaluation, when) in [(&evaluations[0], "before"), (&evaluations[2], "after")] {
             assert_eq!(evaluation["validation"]["pairs"], 20);
             let margin = evaluation["test"]["metrics"]["margin"].as_f64().unwrap();
@@ -99,6 +103,7 @@ fn a_comparison_trains_chooses_and_reports() {
         assert_eq!(rate, better, "{variant}");
     }
     let report = std::fs::read_to_string(scratch.path("out/report.md")).unwrap();
+    assert!(report.contains("## Generated answers") && report.contains("against the chosen answers"));
     assert!(
         report.contains("## Against asft, pair by pair")
             && report.contains("asft compare --config compare.toml")

@@ -191,6 +191,7 @@ fn score(model: &str, rows: &[&SingleJudgment], fastchat: FastChat, questions: O
             .collect(),
         se: by_question.standard_error(),
         ci95: by_question.interval(1.0..=10.0),
+        bootstrap95: by_question.bootstrap(),
         conflicts: unrepeated.conflicts.len(),
         repeated_rows: unrepeated.repeated,
         fastchat,

@@ -45,6 +45,8 @@ pub struct ModelSummary {
     pub se: Option<f64>,
     /// Its 95% interval.
     pub ci95: Option<[f64; 2]>,
+    /// The same by drawing questions.
+    pub bootstrap95: Option<[f64; 2]>,
     /// Judgments with several prompts under one id.
     pub conflicts: usize,
     /// Rows that others stand for.

@@ -400,6 +400,7 @@ fn summaries_have_their_fields() {
             "by_category",
             "se",
             "ci95",
+            "bootstrap95",
             "conflicts",
             "repeated_rows",
             "fastchat"
