@@ -32,9 +32,9 @@ fn check(objective: &Objective, loss: impl Fn(Plane, Plane) -> Plane) {
         let close =
             |got: f64, want: f32| (got - f64::from(want)).abs() <= 2e-4 * f64::from(want.abs()).max(1e-2);
         assert!(close(point.loss, losses[index]), "{x:?}: {} {}", point.loss, losses[index]);
-        for side in 0..2 {
-            let (got, want) = (-point.descent[side], slopes[side][index]);
-            assert!(close(got, want), "{x:?}, side {side}: {got} {want}");
+        for (descent, slopes) in point.descent.iter().zip(&slopes) {
+            let (got, want) = (-descent, slopes[index]);
+            assert!(close(got, want), "{x:?}: {got} {want}");
         }
     }
 }

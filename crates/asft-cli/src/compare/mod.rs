@@ -28,10 +28,10 @@ use crate::{
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The comparison: a training configuration with [compare] and a [variants.NAME] each (TOML).
+    /// The comparison (TOML): a training configuration with a compare table and one table of variants each.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Sets one key, for example compare.seeds=[1,2]; may be repeated.
+    /// Sets one key, for example compare.validation_pairs=50; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     assignments: Vec<String>,
     /// Where to compute.

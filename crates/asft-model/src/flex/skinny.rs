@@ -4,17 +4,16 @@
 //! An element's sum is made in an order that depends on the inner dimension alone, so a row of the result is the
 //! same whatever rows stand beside it.
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
-
-use super::simd;
 
 /// Most rows for which this is faster than a packed product.
 pub const MOST_ROWS: usize = 16;
 
-/// Partial sums of an element that are kept side by side.
-const LANES: usize = 8;
 /// Rows of the weight that one task works on.
 const TASK: usize = 32;
+/// Rows of the weight that meet rows of `x` at a time: their sums stay in registers.
+const COLUMNS: usize = 4;
 
 /// `x Wᵀ` for `x` of `rows` rows and `weight` `[out, inner]`, as `[rows, out]`.
 pub fn product(x: &[f32], rows: usize, weight: &[f32], inner: usize) -> Vec<f32> {
@@ -22,24 +21,10 @@ pub fn product(x: &[f32], rows: usize, weight: &[f32], inner: usize) -> Vec<f32>
     assert_eq!((x.len(), weight.len()), (rows * inner, columns * inner), "operands of a product");
     // By column of the result, since tasks own columns.
     let mut by_column = vec![0.0; rows * columns];
-    by_column.par_chunks_mut(TASK * rows).zip(weight.par_chunks(TASK * inner)).for_each(|(out, weight)| {
-        simd::vectorized(
-            #[inline(always)]
-            || {
-                let mut weights = weight.chunks(4 * inner);
-                let mut outs = out.chunks_mut(4 * rows);
-                while let (Some(weight), Some(out)) = (weights.next(), outs.next()) {
-                    match weight.len() / inner {
-                        4 => columns_of::<4>(x, weight, inner, out),
-                        _ => {
-                            let parts = weight.chunks_exact(inner).zip(out.chunks_exact_mut(rows));
-                            parts.for_each(|(weight, out)| columns_of::<1>(x, weight, inner, out));
-                        }
-                    }
-                }
-            },
-        );
-    });
+    by_column
+        .par_chunks_mut(TASK * rows)
+        .zip(weight.par_chunks(TASK * inner))
+        .for_each(|(out, weight)| Arch::new().dispatch(Task { x, weight, inner, out }));
     if rows == 1 {
         return by_column;
     }
@@ -52,52 +37,81 @@ pub fn product(x: &[f32], rows: usize, weight: &[f32], inner: usize) -> Vec<f32>
     out
 }
 
-/// `C` columns of the result, each contiguous in `out`.
-#[inline(always)]
-fn columns_of<const C: usize>(x: &[f32], weight: &[f32], inner: usize, out: &mut [f32]) {
-    let rows = x.len() / inner;
-    let mut row = 0;
-    while row + 2 <= rows {
-        block::<2, C>(&x[row * inner..], weight, inner, |i, j, sum| out[j * rows + row + i] = sum);
-        row += 2;
-    }
-    if row < rows {
-        block::<1, C>(&x[row * inner..], weight, inner, |i, j, sum| out[j * rows + row + i] = sum);
+/// Some columns of the result, each contiguous in `out`.
+struct Task<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    inner: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, weight, inner, out } = self;
+        let rows = x.len() / inner;
+        let mut column = 0;
+        for weight in weight.chunks(COLUMNS * inner) {
+            let out = &mut out[column * rows..];
+            let count = weight.len() / inner;
+            for row in (0..rows).step_by(2) {
+                let x = &x[row * inner..];
+                match (rows - row > 1, count == COLUMNS) {
+                    (true, true) => block::<S, 2, COLUMNS>(simd, x, weight, inner, &mut out[row..], rows),
+                    (false, true) => block::<S, 1, COLUMNS>(simd, x, weight, inner, &mut out[row..], rows),
+                    (pair, false) => {
+                        for (j, weight) in weight.chunks_exact(inner).enumerate() {
+                            let out = &mut out[j * rows + row..];
+                            match pair {
+                                true => block::<S, 2, 1>(simd, x, weight, inner, out, rows),
+                                false => block::<S, 1, 1>(simd, x, weight, inner, out, rows),
+                            }
+                        }
+                    }
+                }
+            }
+            column += count;
+        }
     }
 }
 
-/// Sums of `R` rows of `x` with `C` rows of `weight`.
+/// Sums of `R` rows of `x` with `C` rows of `weight`: that of rows i and j goes to `out[j · stride + i]`.
 #[inline(always)]
-fn block<const R: usize, const C: usize>(
+fn block<S: Simd, const R: usize, const C: usize>(
+    simd: S,
     x: &[f32],
     weight: &[f32],
     inner: usize,
-    mut put: impl FnMut(usize, usize, f32),
+    out: &mut [f32],
+    stride: usize,
 ) {
-    let x: [&[f32]; R] = std::array::from_fn(|i| &x[i * inner..][..inner]);
-    let weight: [&[f32]; C] = std::array::from_fn(|j| &weight[j * inner..][..inner]);
-    let mut sums = [[[0.0f32; LANES]; C]; R];
-    let whole = inner / LANES * LANES;
-    let mut at = 0;
-    while at < whole {
-        let lanes = |row: &[f32]| -> [f32; LANES] { row[at..at + LANES].try_into().expect("as many") };
-        let x: [[f32; LANES]; R] = std::array::from_fn(|i| lanes(x[i]));
+    let mut xs: [(&[S::f32s], &[f32]); R] = [(&[], &[]); R];
+    for (i, x) in x.chunks_exact(inner).take(R).enumerate() {
+        xs[i] = S::as_simd_f32s(x);
+    }
+    let mut weights: [(&[S::f32s], &[f32]); C] = [(&[], &[]); C];
+    for (j, weight) in weight.chunks_exact(inner).take(C).enumerate() {
+        weights[j] = S::as_simd_f32s(weight);
+    }
+    // All of one length, which spares the checks.
+    let vectors = xs[0].0.len();
+    let (heads, weight_heads) = (xs.map(|x| &x.0[..vectors]), weights.map(|weight| &weight.0[..vectors]));
+    let mut sums = [[simd.splat_f32s(0.0); C]; R];
+    for at in 0..vectors {
         for j in 0..C {
-            let weight = lanes(weight[j]);
+            let weight = weight_heads[j][at];
             for i in 0..R {
-                for lane in 0..LANES {
-                    sums[i][j][lane] = x[i][lane].mul_add(weight[lane], sums[i][j][lane]);
-                }
+                sums[i][j] = simd.mul_add_e_f32s(heads[i][at], weight, sums[i][j]);
             }
         }
-        at += LANES;
     }
     for i in 0..R {
         for j in 0..C {
-            let [a, b, c, d, e, f, g, h] = sums[i][j];
-            let rest = x[i][whole..].iter().zip(&weight[j][whole..]);
-            let sum = ((a + e) + (c + g)) + ((b + f) + (d + h));
-            put(i, j, rest.fold(sum, |sum, (x, weight)| x.mul_add(*weight, sum)));
+            let rest = xs[i].1.iter().zip(weights[j].1);
+            out[j * stride + i] =
+                rest.fold(simd.reduce_sum_f32s(sums[i][j]), |sum, (x, weight)| sum + x * weight);
         }
     }
 }

@@ -201,7 +201,7 @@ impl<'a, B: LlamaBackend> Generator<'a, B> {
                 })
             });
         }
-        (caches, self.logits(x.slice([length - 1..length])))
+        (caches, self.logits(x.narrow(0, length - 1, 1)))
     }
 
     /// Logits after the newest token of each sequence, row by row; that token's keys and values are kept.
@@ -216,7 +216,7 @@ impl<'a, B: LlamaBackend> Generator<'a, B> {
         for (block, caches) in self.model.model.layers.iter().zip(&mut going.caches) {
             x = block.forward_with(x, |attention, x| {
                 attention.forward_with(x, &cos, &sin, |q, k, v| {
-                    let row = |rows: &Tensor<B, 3>, row: usize| rows.clone().slice([row..row + 1]);
+                    let row = |rows: &Tensor<B, 3>, row: usize| rows.clone().narrow(0, row, 1);
                     let kept = std::mem::take(caches).into_iter().enumerate();
                     *caches = kept.map(|(i, cache)| self.append(cache, row(&k, i), row(&v, i))).collect();
                     tensor(B::decode_attention(primitive(q), caches, scale))

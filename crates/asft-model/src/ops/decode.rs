@@ -32,11 +32,11 @@ pub fn attention<B: Backend>(q: FloatTensor<B>, caches: &[KeyValues<B>], scale: 
         // Key heads first: [key_value_heads, length, head_dim], and the queries that share one as its rows.
         let kept = |buffer: &FloatTensor<B>| {
             let buffer = tensor::<B, 3>(buffer.clone());
-            buffer.slice([0..cache.length]).cast(DType::F32).swap_dims(0, 1)
+            buffer.narrow(0, 0, cache.length).cast(DType::F32).swap_dims(0, 1)
         };
         let (k, v) = (kept(&cache.k), kept(&cache.v));
         let kv_heads = k.dims()[0];
-        let q = q.clone().slice([row..row + 1]).cast(DType::F32).reshape([kv_heads, heads / kv_heads, dim]);
+        let q = q.clone().narrow(0, row, 1).cast(DType::F32).reshape([kv_heads, heads / kv_heads, dim]);
         let weights = softmax(q.matmul(k.swap_dims(1, 2)) * scale, 2);
         weights.matmul(v).reshape([1, heads, dim])
     });
