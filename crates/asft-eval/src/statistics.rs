@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 pub use agreement::{Disagreement, kappa, kendall_tau_b, least_squares, pearson, spearman};
-pub use by_question::{ByQuestion, FEW_QUESTIONS, Paired};
+pub use by_question::{BOOTSTRAP_ROUNDS, ByQuestion, FEW_QUESTIONS, Paired};
 pub use percentile::percentile;
 
 /// A mean and how far it may be off.
