@@ -108,7 +108,7 @@ fn start_log(verbose: u8) {
     let level = ["info", "debug", "trace"][usize::from(verbose).min(2)];
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         tracing_subscriber::EnvFilter::new(format!(
-            "warn,asft={level},asft_data={level},asft_model={level},asft_train={level}"
+            "warn,asft={level},asft_data={level},asft_eval={level},asft_model={level},asft_train={level}"
         ))
     });
     tracing_subscriber::fmt()

@@ -234,7 +234,7 @@ fn digest(path: &Path) -> std::io::Result<FileDigest> {
 }
 
 /// Digest of several files' contents, whatever their names.
-pub(crate) fn digest_of_files(paths: &[PathBuf]) -> Result<String, TrainError> {
+pub fn digest_of_files(paths: &[PathBuf]) -> Result<String, TrainError> {
     let mut hasher = Sha256::new();
     for path in paths {
         hasher.update(digest(path).map_err(TrainError::io(path))?.sha256);

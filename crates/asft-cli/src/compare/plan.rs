@@ -154,6 +154,20 @@ impl Plan {
                 &format!("{baseline:?} is no variant\nhint: one of {known}"),
             ));
         }
+        for own in ["optimizer.learning_rate", "train.seed", "train.output"] {
+            let (outer, key) = own.split_once('.').expect("a table and a key");
+            let has = |table: &Table| table.get(outer).and_then(|table| table.get(key)).is_some();
+            let hint = "is set for each run from [compare]\nhint: leave it out here";
+            if has(&base) {
+                return Err(wrong(own, hint));
+            }
+            let of = |(name, piece): (&String, &Value)| {
+                piece.as_table().filter(|piece| has(piece)).map(|_| name.clone())
+            };
+            if let Some(name) = pieces.iter().find_map(of) {
+                return Err(wrong(&format!("variants.{name}.{own}"), hint));
+            }
+        }
         let plan = Self { settings, variants, base, pieces, file: file.to_owned() };
         for variant in &plan.variants {
             for &rate in &plan.settings.learning_rates {
@@ -247,7 +261,6 @@ mod tests {
         beta = 0.5
         [train]
         max_steps = 3
-        output = "unused"
         [compare]
         output = "out"
         learning_rates = [5e-6, 2e-5]
@@ -294,6 +307,8 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (assignment, message) in [
             ("compare.seed=1", "compare.seed: unknown key\nhint: did you mean seeds?"),
+            ("train.seed=3", "train.seed: is set for each run"),
+            ("variants.asft.optimizer.learning_rate=3", "variants.asft.optimizer.learning_rate: is set for"),
             ("compare.seeds=[]", "compare.seeds: must be at least one"),
             ("compare.seeds=[1, 1]", "is given twice"),
             ("compare.learning_rates=[-1.0]", "(variant asft): optimizer.learning_rate: must be from 0 to 1"),

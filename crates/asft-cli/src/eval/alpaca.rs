@@ -1,9 +1,6 @@
 //! `asft eval alpaca`: the paper's Table 3, as LLaMA-Factory's prediction does it.
 
 use std::{
-    collections::BTreeMap,
-    fs::OpenOptions,
-    io::Write,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -14,7 +11,7 @@ use asft_data::{
     read::Source,
     schema::{Converted, Format, Schema, SchemaRows},
 };
-use asft_eval::{derived_seed, jsonl, statistics::Estimate, text};
+use asft_eval::{derived_seed, statistics::Estimate, text};
 use asft_model::generate::{Event, Finish, Request, Sampling};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -26,7 +23,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    generate::{LocalModel, ModelOptions, Opened},
+    generate::{LocalModel, ModelOptions, Opened, Rows},
     output::{self, note},
     train::interruptible,
 };
@@ -78,11 +75,10 @@ struct Question {
 }
 
 /// A row of a file of predictions; LLaMA-Factory's have the first two.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Prediction {
     predict: String,
     label: String,
-    index: usize,
     tokens: usize,
     label_tokens: usize,
     /// Whether the model ended it by itself.
@@ -111,9 +107,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             return Err(Failure::input(format!("{option} must be from 0 to {most}, got {value}")));
         }
     }
+    if let Some(seed) =
+        arguments.seeds.iter().enumerate().find(|(i, seed)| arguments.seeds[..*i].contains(seed))
+    {
+        return Err(Failure::input(format!("--seeds: {} is given twice", seed.1)));
+    }
     let rows = read(&arguments.data, arguments.rows)?;
     let ids: Vec<String> = arguments.model.iter().map(|path| model_id(path)).collect();
-    asft_eval::answer_file::distinct_ids(ids.iter().map(String::as_str))?;
+    if let Some((_, id)) = ids.iter().enumerate().find(|(i, id)| ids[..*i].contains(id)) {
+        return Err(Failure::input(format!(
+            "--model: two models are called {id}, and their predictions go to folders of that name\nhint: run them with an --output-dir each"
+        )));
+    }
     let interrupted = interruptible("stopping; what is predicted is kept")?;
     let mut models = vec![];
     for (id, path) in ids.iter().zip(&arguments.model) {
@@ -217,47 +222,46 @@ fn predict(
     file: &Path,
     interrupted: &AtomicBool,
 ) -> Result<Vec<Prediction>, Failure> {
-    let mut done = earlier(file, questions)?;
-    let failed = |error: std::io::Error| Failure::Run(anyhow::anyhow!("{}: {error}", file.display()));
-    let mut requests = vec![];
-    let mut places = vec![];
-    for (place, question) in questions.iter().enumerate().filter(|(place, _)| !done.contains_key(place)) {
+    let Arguments { temperature, top_k, top_p, max_new_tokens, cutoff, .. } = *arguments;
+    let drawn = match seed {
+        None => "greedy".to_owned(),
+        Some(seed) => format!("temperature {temperature} top_k {top_k} top_p {top_p} seed {seed}"),
+    };
+    let settings =
+        format!("{} {drawn} max_new_tokens {max_new_tokens} cutoff {cutoff}", model.opened.settings()?);
+    let fit = |place: usize, row: &Prediction| {
+        questions.get(place).is_some_and(|question| question.label == row.label)
+    };
+    let mut done = Rows::open(file, &settings, fit)?;
+    let places: Vec<usize> = (0..questions.len()).filter(|place| !done.has(*place)).collect();
+    let request = |place: &usize| {
         let sampling = match seed {
             None => Sampling::GREEDY,
-            Some(seed) => Sampling {
-                temperature: arguments.temperature,
-                top_k: arguments.top_k,
-                top_p: arguments.top_p,
-                seed: derived_seed(seed, &[&place.to_string()]),
-            },
+            Some(seed) => {
+                Sampling { temperature, top_k, top_p, seed: derived_seed(seed, &[&place.to_string()]) }
+            }
         };
-        let max_new_tokens = arguments.max_new_tokens;
-        requests.push(Request { prompt: question.prompt.clone(), max_new_tokens, sampling });
-        places.push(place);
-    }
-    jsonl::write_file(file, jsonl::lines(&done.values().collect::<Vec<_>>(), false).as_bytes())?;
-    let mut out = OpenOptions::new().append(true).open(file).map_err(failed)?;
+        Request { prompt: questions[*place].prompt.clone(), max_new_tokens, sampling }
+    };
+    let requests: Vec<Request> = places.iter().map(request).collect();
     let mut result = Ok(());
     let flow = model.generate(&requests, &mut |event| {
         if interrupted.load(Ordering::Relaxed) {
             return ControlFlow::Break(());
         }
         let Event::Done(request, generated) = event else { return ControlFlow::Continue(()) };
-        let place = places[request];
+        let question = &questions[places[request]];
         let written = model.decode(&generated.tokens).and_then(|predict| {
-            let question = &questions[place];
             let prediction = Prediction {
                 predict,
                 label: question.label.clone(),
-                index: place,
                 tokens: generated.tokens.len(),
                 label_tokens: question.label_tokens,
                 ended: generated.finish == Finish::EndOfTurn,
             };
-            out.write_all(jsonl::lines(&[&prediction], false).as_bytes()).map_err(failed)?;
-            done.insert(place, prediction);
-            if done.len().is_multiple_of(20) || done.len() == questions.len() {
-                note!("predicted {}/{}", done.len(), questions.len());
+            done.add(places[request], prediction)?;
+            if done.count().is_multiple_of(20) || done.count() == questions.len() {
+                note!("predicted {}/{}", done.count(), questions.len());
             }
             Ok(())
         });
@@ -275,33 +279,7 @@ fn predict(
             "interrupted; what is predicted is kept\nhint: the same command goes on from there".to_owned(),
         ));
     }
-    let all: Vec<Prediction> = done.into_values().collect();
-    jsonl::write_file(file, jsonl::lines(&all, false).as_bytes())?;
-    Ok(all)
-}
-
-/// Predictions that a file has, by place; a last line that was cut is dropped.
-fn earlier(file: &Path, questions: &[Question]) -> Result<BTreeMap<usize, Prediction>, Failure> {
-    let text = match std::fs::read_to_string(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(Failure::input(format!("{}: {error}", file.display()))),
-        Ok(text) => text,
-    };
-    let mut done = BTreeMap::new();
-    for (index, line) in text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines().enumerate() {
-        let row: Option<Prediction> = serde_json::from_str(line).ok();
-        match row.filter(|row| questions.get(row.index).is_some_and(|question| question.label == row.label)) {
-            Some(row) => done.insert(row.index, row),
-            None => {
-                return Err(Failure::input(format!(
-                    "{}:{}: is no prediction for these rows\nhint: name another --output-dir",
-                    file.display(),
-                    index + 1
-                )));
-            }
-        };
-    }
-    Ok(done)
+    done.finish()
 }
 
 fn measure(drawing: String, predictions: &[Prediction]) -> Measured {

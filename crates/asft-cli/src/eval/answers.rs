@@ -12,6 +12,7 @@ use std::{
 use asft_eval::{
     Answer, AnswerSource, Query, StopReason,
     answer_file::{AnswerFile, AnswerRow, Choice, answer_id},
+    derived_seed,
     schema::Kind,
 };
 use clap::Args;
@@ -80,23 +81,63 @@ pub fn answer<Q: Asked>(arguments: &Arguments, kind: Kind, questions: &[Q]) -> R
             other.model_id
         )));
     }
-    let open: Vec<&Q> = questions.iter().filter(|question| !file.rows.contains_key(&question.id())).collect();
+    let opened = arguments.model.open(arguments.questions.clone())?;
+    let model_settings = opened.settings()?;
+    let settings = |question: &Q| {
+        let turns = question.turns();
+        let sampling = question.sampling(0);
+        format!(
+            "{model_settings} temperature {} max_new_tokens {} seed {} question {:016x}",
+            sampling.temperature,
+            sampling.max_new_tokens,
+            arguments.seed,
+            derived_seed(0, &turns)
+        )
+    };
+    for question in questions {
+        let Some(row) = file.rows.get(&question.id()) else { continue };
+        let now = settings(question);
+        // Other programs' rows do not say.
+        if let Some(was) =
+            row.other.get("meta").and_then(|meta| meta["settings"].as_str()).filter(|was| *was != now)
+        {
+            return Err(Failure::input(format!(
+                "{}: question {} was answered with {was}, now it is {now}\nhint: name another file, or move this one away",
+                output.display(),
+                question.id()
+            )));
+        }
+    }
+    let open: Vec<(usize, &Q)> = questions
+        .iter()
+        .enumerate()
+        .filter(|(_, question)| !file.rows.contains_key(&question.id()))
+        .collect();
     note!("{} questions, {} answered already", questions.len(), questions.len() - open.len());
     if open.is_empty() {
         return Ok(());
     }
-    let opened = arguments.model.open(arguments.questions.clone())?;
-    let interrupted = interruptible("stopping; what is answered is kept")?;
+    // A first turn that does not fit is found before hours are spent.
+    for (place, question) in &open {
+        let first: Vec<_> =
+            question.turns().first().map(|turn| asft_data::Message::new("user", *turn)).into_iter().collect();
+        opened.encode(*place, &first)?;
+    }
+    let open: Vec<&Q> = open.into_iter().map(|(_, question)| question).collect();
+    let interrupted = interruptible("stopping; the questions that are answered whole are kept")?;
     opened.with_weights(|model| {
         let mut lengths = vec![];
+        let mut too_long = vec![];
         for few in open.chunks(2 * usize::from(arguments.model.options.batch)) {
-            let Some(rows) = answer_few(model, &arguments.model_id, few, &interrupted, &mut lengths)? else {
+            let rows = answer_few(model, &arguments.model_id, few, &settings, &interrupted, &mut lengths)?;
+            let Some((rows, left)) = rows else {
                 return Err(Failure::Interrupted(format!(
                     "interrupted with {} of {} questions answered\nhint: the same command goes on from there",
                     file.rows.len(),
                     questions.len()
                 )));
             };
+            too_long.extend(left);
             file.rows.extend(rows.into_iter().map(|row| (row.question_id.clone(), row)));
             file.write(output)?;
             note!("answered {}/{}", file.rows.len(), questions.len());
@@ -104,33 +145,44 @@ pub fn answer<Q: Asked>(arguments: &Arguments, kind: Kind, questions: &[Q]) -> R
         let tokens: usize = lengths.iter().map(|(tokens, _)| tokens).sum();
         let ended = lengths.iter().filter(|(_, stop)| *stop == StopReason::EndOfTurn).count();
         note!(
-            "{} answers of {:.1} tokens in the mean; {ended} ended by themselves, {} were cut",
+            "{} answers of this sitting: {:.1} tokens in the mean, {ended} ended by themselves, {} were cut",
             lengths.len(),
-            tokens as f64 / lengths.len() as f64,
+            tokens as f64 / lengths.len().max(1) as f64,
             lengths.len() - ended
         );
-        Ok(())
+        match too_long.as_slice() {
+            [] => Ok(()),
+            [first, ..] => Err(Failure::Run(anyhow::anyhow!(
+                "{} questions have a later turn for which the model has no room, first {first}\nhint: --max-new-tokens lower makes room, in another file",
+                too_long.len()
+            ))),
+        }
     })
 }
 
 type Row<Q> = AnswerRow<<Q as Asked>::Id, <Q as Asked>::Turn>;
+
+/// Rows of the questions that were answered, and the ids of those with a turn for which there is no room.
+type Answered<Q> = (Vec<Row<Q>>, Vec<<Q as Asked>::Id>);
 
 /// All turns of a few questions; `None` if it was interrupted.
 fn answer_few<Q: Asked>(
     model: &LocalModel<'_>,
     model_id: &str,
     questions: &[&Q],
+    settings: &dyn Fn(&Q) -> String,
     interrupted: &AtomicBool,
     lengths: &mut Vec<(usize, StopReason)>,
-) -> Result<Option<Vec<Row<Q>>>, Failure> {
+) -> Result<Option<Answered<Q>>, Failure> {
     let mut answers: Vec<Vec<Answer>> = questions.iter().map(|_| vec![]).collect();
+    let mut too_long = BTreeSet::new();
     let most = questions.iter().map(|question| question.turns().len()).max().unwrap_or(0);
     for turn in 0..most {
         let mut places = vec![];
         let mut queries = vec![];
         for (place, question) in questions.iter().enumerate() {
             let asked = question.turns();
-            if turn >= asked.len() {
+            if turn >= asked.len() || too_long.contains(&place) {
                 continue;
             }
             let mut conversation = vec![];
@@ -141,6 +193,10 @@ fn answer_few<Q: Asked>(
                 if let Some(answer) = answer {
                     conversation.push(asft_eval::judge::Message::new("assistant", answer.text.trim()));
                 }
+            }
+            if turn > 0 && !model.has_room(&conversation) {
+                too_long.insert(place);
+                continue;
             }
             places.push(place);
             queries.push(Query { conversation, sampling: question.sampling(turn) });
@@ -162,7 +218,7 @@ fn answer_few<Q: Asked>(
         }
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    let row = |(question, answers): (&&Q, &Vec<Answer>)| {
+    let mut row = |(question, answers): (&Q, &Vec<Answer>)| {
         let texts: Vec<&str> = answers.iter().map(|answer| answer.text.trim()).collect();
         let reasons = answers.iter().map(|answer| match answer.stop {
             StopReason::EndOfTurn => "end_of_turn",
@@ -171,6 +227,7 @@ fn answer_few<Q: Asked>(
         let meta = json!({
             "tokens": answers.iter().map(|answer| answer.tokens).collect::<Vec<_>>(),
             "stop": reasons.collect::<Vec<_>>(),
+            "settings": settings(question),
         });
         lengths.extend(answers.iter().map(|answer| (answer.tokens, answer.stop)));
         AnswerRow {
@@ -186,5 +243,7 @@ fn answer_few<Q: Asked>(
             other: Map::from_iter([("meta".to_owned(), meta)]),
         }
     };
-    Ok(Some(questions.iter().zip(&answers).map(row).collect()))
+    let whole = questions.iter().zip(&answers).enumerate().filter(|(place, _)| !too_long.contains(place));
+    let rows = whole.map(|(_, (question, answers))| row((question, answers))).collect();
+    Ok(Some((rows, too_long.iter().map(|place| questions[*place].id()).collect())))
 }

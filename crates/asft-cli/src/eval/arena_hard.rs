@@ -6,10 +6,10 @@ use asft_data::template::today;
 use asft_eval::{
     EvalError, Sampling,
     arena_hard::{
-        self, Answers, BattleFile, JudgeConfig, JudgmentFile, Options, Question, Questions, RETRY_MESSAGE,
-        StyledScore, Summary, Turn, csv, games, read_answers, rows, show, show_battles,
+        self, Answers, ArenaGame, BattleFile, JudgeConfig, JudgmentFile, Options, Question, Questions,
+        RETRY_MESSAGE, StyledScore, Summary, Turn, csv, games, read_answers, rows, show, show_battles,
     },
-    derived_seed, jsonl,
+    derived_seed,
     schema::Kind,
     statistics::FEW_QUESTIONS,
 };
@@ -19,7 +19,7 @@ use serde_json::{Map, json};
 use super::{
     answers::{self, Asked},
     calibration,
-    judging::JudgeArguments,
+    judging::{JudgeArguments, write_judgments},
     print_json,
     table::{interval, number, table},
 };
@@ -143,15 +143,25 @@ fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure::input(format!("--output-dir {}: {error}", directory.display())))?;
     }
-    let name = |item: usize| {
-        let game = &all[item];
+    let name = |game: &ArenaGame| {
         Map::from_iter([
             ("question_id".to_owned(), json!(game.question_id)),
             ("model".to_owned(), json!(game.model)),
             ("game".to_owned(), json!(game.game)),
         ])
     };
-    let judged = arguments.judge.judge(&all, &arena_hard::params(), REPLY_TOKENS, directory, name)?;
+    let names: Vec<_> = all.iter().map(name).collect();
+    let file = |answers: &Answers| directory.join(format!("{}.jsonl", answers.id));
+    let inputs: Vec<PathBuf> = [&arguments.questions, &arguments.baseline_answers]
+        .into_iter()
+        .chain(&arguments.answers)
+        .chain(&arguments.prompts)
+        .cloned()
+        .collect();
+    for answers in &answers {
+        arguments.judge.check_output(&file(answers), &inputs, &names)?;
+    }
+    let judged = arguments.judge.judge(&all, &arena_hard::params(), REPLY_TOKENS, directory, &names)?;
     let Some(judging) = judged else { return Ok(()) };
     let each = all.len() / answers.len();
     for ((answers, games), judged) in answers.iter().zip(all.chunks(each)).zip(judging.judged.chunks(each)) {
@@ -160,8 +170,7 @@ fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
         if retried > 0 {
             note!("{}: {retried} games were asked again for a verdict", answers.id);
         }
-        let path = directory.join(format!("{}.jsonl", answers.id));
-        output::write_file(&path, jsonl::lines(&rows, false).as_bytes())?;
+        write_judgments(&file(answers), &rows, false)?;
     }
     judging.end()
 }
@@ -174,6 +183,9 @@ pub struct ShowArguments {
     /// Battles in place of judgments.
     #[arg(long, value_name = "B.jsonl", conflicts_with_all = ["judgments", "judge"])]
     battles: Option<PathBuf>,
+    /// The questions, for the number of games there should be.
+    #[arg(long, value_name = "Q.jsonl", conflicts_with = "battles")]
+    questions: Option<PathBuf>,
     /// Whom all models played against.
     #[arg(long, value_name = "ID", default_value = arena_hard::BASELINE)]
     baseline: String,
@@ -199,10 +211,13 @@ pub struct ShowArguments {
 
 fn shown(arguments: &ShowArguments) -> Result<(), Failure> {
     if let Some(path) = &arguments.csv {
-        output::check_writable(path, &arguments.judgments)?;
+        let inputs = arguments.judgments.iter().chain(&arguments.answers).chain(&arguments.battles);
+        output::check_writable(path, &inputs.cloned().collect::<Vec<_>>())?;
     }
     let answers = read_all(&arguments.answers)?;
+    let questions = arguments.questions.as_ref().map(|path| Questions::read(path)).transpose()?;
     let options = Options {
+        questions: questions.as_ref(),
         baseline: &arguments.baseline,
         judge: arguments.judge.as_deref(),
         answers: &answers,
@@ -222,7 +237,7 @@ fn shown(arguments: &ShowArguments) -> Result<(), Failure> {
         output::write_file(path, csv(&summary, tokens, &today()).as_bytes())?;
     }
     if let Some(judge) = &summary.judge {
-        calibration::warn(&arguments.cache, judge)?;
+        calibration::warn(&arguments.cache, "arena-hard", judge)?;
     }
     match arguments.json {
         true => print_json(&summary),

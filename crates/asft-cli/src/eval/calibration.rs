@@ -10,38 +10,42 @@ use crate::{failure::Failure, output::note};
 /// Judges of the published tables, which others are calibrated against.
 const PUBLISHED: [&str; 2] = ["gpt-4", "gpt-4-1106-preview"];
 
-/// Where the calibration of a judge is kept.
-pub fn file(cache: &Path, judge: &str) -> PathBuf {
-    let name: String = judge
-        .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '_' })
-        .collect();
-    cache.join(format!("calibration-{name}.json"))
+/// Where the calibration of a judge on a benchmark is kept.
+pub fn file(cache: &Path, benchmark: &str, judge: &str) -> PathBuf {
+    let plain =
+        |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '_' };
+    let name: String = judge.chars().map(plain).collect();
+    cache.join(format!("calibration-{benchmark}-{name}.json"))
 }
 
-/// Says so where a judge stands in for the published ones and it is not known how well.
-pub fn warn(cache: &Path, judge: &str) -> Result<(), Failure> {
+/// What is to be said of a judge's scores on a benchmark; nothing of the published judges.
+pub fn statement(cache: &Path, benchmark: &str, judge: &str) -> Result<Option<String>, Failure> {
     if PUBLISHED.contains(&judge) {
-        return Ok(());
+        return Ok(None);
     }
-    let path = file(cache, judge);
-    let items = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+    let path = file(cache, benchmark, judge);
+    let kept: Value = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Value::Null,
         Err(error) => return Err(Failure::input(format!("{}: {error}", path.display()))),
-        Ok(text) => {
-            let value: Value = serde_json::from_str(&text).map_err(|error| {
-                Failure::input(format!("{}: {error}\nhint: calibrate again", path.display()))
-            })?;
-            value["items"].as_u64()
-        }
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|error| Failure::input(format!("{}: {error}\nhint: calibrate again", path.display())))?,
     };
-    match items {
-        Some(items) if items >= ENOUGH_ITEMS as u64 => {
-            note!("{judge} was calibrated on {items} items: {}", path.display());
-        }
-        _ => note!(
-            "uncalibrated judge: nothing is known of how {judge} agrees with the published judges, so its scores are not to be set beside theirs\nhint: asft eval judge calibrate"
+    Ok(Some(match kept["items"].as_u64() {
+        Some(items) if items >= ENOUGH_ITEMS as u64 && kept["judge"] == judge => format!(
+            "{judge} was calibrated on {items} items: Spearman {} with the recorded verdicts ({})",
+            kept["spearman"].as_f64().map_or("undefined".to_owned(), |value| format!("{value:.3}")),
+            path.display()
         ),
+        _ => format!(
+            "uncalibrated judge: nothing is known of how {judge} agrees with the published judges, so its scores are not to be set beside theirs"
+        ),
+    }))
+}
+
+/// Says it on standard error.
+pub fn warn(cache: &Path, benchmark: &str, judge: &str) -> Result<(), Failure> {
+    if let Some(statement) = statement(cache, benchmark, judge)? {
+        note!("{statement}");
     }
     Ok(())
 }

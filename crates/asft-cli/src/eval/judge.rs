@@ -6,6 +6,7 @@ use asft_eval::{
     arena_hard,
     calibrate::{Calibration, calibrate},
     import::Import,
+    jsonl,
     judge::{
         Cache, Entry,
         stub::{Replies, Script, Service, Stub},
@@ -152,10 +153,25 @@ fn calibrated(arguments: &CalibrateArguments) -> Result<(), Failure> {
         arguments.answers.iter().map(|path| arena_hard::read_answers(path)).collect::<Result<_, _>>()?;
     let calibration = calibrate(&arguments.recorded, &arguments.substitute, questions.as_ref(), &answers)?;
     if let (Some(cache), Some(judge)) = (&arguments.cache, &arguments.judge_model) {
+        for (row, value) in jsonl::read(&arguments.substitute)? {
+            let own = value["judge"].as_str().or(value["judge"][0].as_str());
+            if let Some(own) = own.filter(|own| own != judge) {
+                return Err(Failure::input(format!(
+                    "{}:{row}: is a judgment by {own}, not by {judge}\nhint: --judge-model names the judge of --substitute",
+                    arguments.substitute.display()
+                )));
+            }
+        }
         std::fs::create_dir_all(cache)
             .map_err(|error| Failure::input(format!("--cache {}: {error}", cache.display())))?;
-        let kept = json!({"judge": judge, "items": calibration.items(), "calibration": calibration});
-        output::write_file(&calibration::file(cache, judge), format!("{kept:#}\n").as_bytes())?;
+        let (benchmark, spearman) = match &calibration {
+            Calibration::Ratings(ratings) => ("mt-bench", ratings.all.spearman),
+            Calibration::Verdicts(verdicts) => ("arena-hard", verdicts.spearman),
+        };
+        let kept = json!({
+            "judge": judge, "items": calibration.items(), "spearman": spearman, "calibration": calibration,
+        });
+        output::write_file(&calibration::file(cache, benchmark, judge), format!("{kept:#}\n").as_bytes())?;
     }
     match arguments.json {
         true => print_json(&calibration),

@@ -1,13 +1,14 @@
 //! Having items judged: the options that judging commands share, the plan, the run and its progress.
 
 use std::{
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
 use asft_eval::{
-    Judged,
+    Judged, jsonl,
     judge::{
         Budget, Cache, Endpoint, Item, JudgeRun, Judgment, Limits, Observer, Params, Prices, Settings,
         Status, SystemClock, Transport, failures_path, jitter, plan, write_failures,
@@ -15,12 +16,13 @@ use asft_eval::{
 };
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::print_json;
 use crate::{
     failure::Failure,
-    output::{check_writable, note},
+    output::{self, check_writable, note},
     train::interruptible,
 };
 
@@ -80,12 +82,47 @@ impl JudgeArguments {
         Ok(Settings::read(&self.assignments)?)
     }
 
-    /// Fails if the output could not be written, before anything is asked.
-    pub fn check_output(&self, output: &Path, inputs: &[PathBuf]) -> Result<(), Failure> {
-        if self.dry_run { Ok(()) } else { check_writable(output, inputs) }
+    /// Fails if a file of judgments could not be written, or holds anything but judgments of these items by this judge,
+    /// before anything is asked. `names` are the items' fields as [`Self::judge`] lists failures by.
+    pub fn check_output<'a>(
+        &self,
+        output: &Path,
+        inputs: &[PathBuf],
+        names: impl IntoIterator<Item = &'a Map<String, Value>>,
+    ) -> Result<(), Failure> {
+        if self.dry_run {
+            return Ok(());
+        }
+        check_writable(output, inputs)?;
+        if !output.exists() {
+            return Ok(());
+        }
+        // Both games of a pair are one row.
+        let key = |row: &Map<String, Value>, fields: &[&String]| -> Vec<Value> {
+            fields.iter().map(|field| row.get(*field).cloned().unwrap_or_default()).collect()
+        };
+        let names: Vec<&Map<String, Value>> = names.into_iter().collect();
+        let fields: Vec<&String> = names
+            .first()
+            .map(|name| name.keys().filter(|field| *field != "game").collect())
+            .unwrap_or_default();
+        let known: HashSet<String> = names.iter().map(|name| format!("{:?}", key(name, &fields))).collect();
+        for (row, value) in jsonl::read(output)? {
+            let judge = value["judge"].as_str().or(value["judge"][0].as_str());
+            let own = judge.is_none_or(|judge| judge == self.judge_model)
+                && value.as_object().is_some_and(|row| known.contains(&format!("{:?}", key(row, &fields))));
+            if !own {
+                return Err(Failure::input(format!(
+                    "{}:{row}: is no judgment of these answers by {}, and the file would be replaced\nhint: name another file",
+                    output.display(),
+                    self.judge_model
+                )));
+            }
+        }
+        Ok(())
     }
 
-    /// Has the items judged; `name` gives the fields by which a failure is listed beside `output`. After a dry run,
+    /// Has the items judged; `names` are the fields by which a failure is listed beside `output`. After a dry run,
     /// which prints its plan, there is nothing.
     pub fn judge<T: Item>(
         &self,
@@ -93,7 +130,7 @@ impl JudgeArguments {
         protocol: &Params,
         reply_tokens: u64,
         output: &Path,
-        name: impl Fn(usize) -> Map<String, Value>,
+        names: &[Map<String, Value>],
     ) -> Result<Option<Judging>, Failure> {
         let settings = self.settings()?;
         let params = settings.params(protocol);
@@ -142,7 +179,7 @@ impl JudgeArguments {
         let outcome = run.run(items);
         progress.finish();
         let outcome = outcome?;
-        write_failures(&failures_path(output), &outcome.judgments, name)?;
+        write_failures(&failures_path(output), &outcome.judgments, |item| names[item].clone())?;
         let spent = outcome.spent;
         note!(
             "{} requests, {} tokens in, {} out{}",
@@ -151,6 +188,16 @@ impl JudgeArguments {
             spent.completion_tokens,
             spent.cost.map_or(String::new(), |cost| format!(", cost {cost:.4}"))
         );
+        let mut errors: BTreeMap<&str, usize> = BTreeMap::new();
+        for error in outcome.judgments.iter().filter_map(|judgment| judgment.error.as_deref()) {
+            *errors.entry(error).or_default() += 1;
+        }
+        errors.iter().take(5).for_each(|(error, count)| note!("{count} items: {error}"));
+        let mut statuses: BTreeMap<Status, usize> = BTreeMap::new();
+        outcome.judgments.iter().for_each(|judgment| *statuses.entry(judgment.status).or_default() += 1);
+        let statuses: Vec<String> =
+            statuses.iter().map(|(status, count)| format!("{} {count}", status.name())).collect();
+        note!("items by what became of them: {}", statuses.join(", "));
         // A blank reply is not kept, so that it is asked for again.
         let unanswered = outcome
             .judgments
@@ -172,6 +219,16 @@ impl JudgeArguments {
         let judged = outcome.judgments.into_iter().map(Judged::from).collect();
         Ok(Some(Judging { judged, end, failures: failures_path(output) }))
     }
+}
+
+/// Writes judgments in place of those that were there, unless they are fewer.
+pub fn write_judgments(path: &Path, rows: &[impl Serialize], ascii: bool) -> Result<(), Failure> {
+    let before = if path.exists() { jsonl::read(path)?.len() } else { 0 };
+    if rows.len() < before {
+        note!("{}: keeps its {before} judgments; this run has {} of them so far", path.display(), rows.len());
+        return Ok(());
+    }
+    output::write_file(path, jsonl::lines(rows, ascii).as_bytes())
 }
 
 /// What a run gave.
@@ -207,6 +264,7 @@ impl Judging {
 struct Progress {
     bar: ProgressBar,
     done: AtomicUsize,
+    retries: AtomicUsize,
     total: usize,
 }
 
@@ -214,7 +272,12 @@ impl Progress {
     fn new(total: usize) -> Self {
         let style = ProgressStyle::with_template("{bar:20} {pos}/{len} [{elapsed} < {eta}] {wide_msg}")
             .expect("the template is well-formed");
-        Self { bar: ProgressBar::new(total as u64).with_style(style), done: AtomicUsize::new(0), total }
+        Self {
+            bar: ProgressBar::new(total as u64).with_style(style),
+            done: AtomicUsize::new(0),
+            retries: AtomicUsize::new(0),
+            total,
+        }
     }
 
     fn finish(&self) {
@@ -230,11 +293,14 @@ impl Observer for Progress {
             self.bar.set_message(format!("last: {}", judgment.status.name()));
         }
         if self.bar.is_hidden() && (done == self.total || done.is_multiple_of(50)) {
-            note!("judged {done}/{}", self.total);
+            note!("through {done}/{}", self.total);
         }
     }
 
     fn retrying(&self, _: usize, why: &str, pause: Duration) {
         self.bar.set_message(format!("again in {:.0} s: {why}", pause.as_secs_f64()));
+        if self.bar.is_hidden() && self.retries.fetch_add(1, Ordering::Relaxed).is_multiple_of(50) {
+            note!("asked again in {:.0} s: {why}", pause.as_secs_f64());
+        }
     }
 }

@@ -6,10 +6,10 @@ use std::{
 };
 
 use asft_eval::{
-    EvalError, Sampling, derived_seed, jsonl,
+    EvalError, Sampling, derived_seed,
     mt_bench::{
-        self, Answers, JudgmentFile, Mode, Options, Prompts, Question, Questions, Shown, Summary, pair_games,
-        pair_rows, read_answers, show, single_calls, single_rows,
+        self, Answers, JudgmentFile, Mode, Options, PairGame, Prompts, Question, Questions, Shown,
+        SingleCall, Summary, pair_games, pair_rows, read_answers, show, single_calls, single_rows,
     },
     schema::Kind,
     statistics::FEW_QUESTIONS,
@@ -20,7 +20,7 @@ use serde_json::{Map, json};
 use super::{
     answers::{self, Asked},
     calibration,
-    judging::JudgeArguments,
+    judging::{JudgeArguments, write_judgments},
     print_json,
     table::{interval, number, table},
 };
@@ -159,16 +159,21 @@ fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
     if let Some(doubts) = references.as_ref().and_then(mt_bench::doubts) {
         note!("{doubts}");
     }
-    let inputs = [&[arguments.questions.clone()][..], &arguments.answers].concat();
-    arguments.judge.check_output(&arguments.output, &inputs)?;
-    let judge = arguments.judge.judge_model.clone();
-    let (text, judging) = match (arguments.mode, &arguments.baseline_answers) {
+    let inputs: Vec<PathBuf> = std::iter::once(&arguments.questions)
+        .chain(&arguments.answers)
+        .chain(&arguments.references)
+        .chain(&arguments.prompts)
+        .chain(&arguments.baseline_answers)
+        .cloned()
+        .collect();
+    let (judge, output) = (&arguments.judge, &arguments.output);
+    let params = mt_bench::params();
+    let judging = match (arguments.mode, &arguments.baseline_answers) {
         (ModeArgument::Pairwise, Some(baseline)) => {
             let prompts = read_prompts(arguments.prompts.as_ref(), Mode::Pairwise)?;
             let baseline = read_answers(baseline)?;
             let games = pair_games(&questions, &answers, &baseline, references.as_ref(), &prompts)?;
-            let name = |item: usize| {
-                let game = &games[item];
+            let name = |game: &PairGame| {
                 Map::from_iter([
                     ("question_id".to_owned(), json!(game.question_id)),
                     ("model_1".to_owned(), json!(game.model_1)),
@@ -176,29 +181,33 @@ fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
                     ("game".to_owned(), json!(game.game)),
                 ])
             };
-            let judged =
-                arguments.judge.judge(&games, &mt_bench::params(), REPLY_TOKENS, &arguments.output, name)?;
-            let Some(judging) = judged else { return Ok(()) };
-            (jsonl::lines(&pair_rows(&games, &judging.judged, &judge), true), judging)
+            let names: Vec<_> = games.iter().map(name).collect();
+            judge.check_output(output, &inputs, &names)?;
+            let Some(judging) = judge.judge(&games, &params, REPLY_TOKENS, output, &names)? else {
+                return Ok(());
+            };
+            write_judgments(output, &pair_rows(&games, &judging.judged, &judge.judge_model), true)?;
+            judging
         }
         _ => {
             let prompts = read_prompts(arguments.prompts.as_ref(), Mode::Single)?;
             let calls = single_calls(&questions, &answers, references.as_ref(), &prompts)?;
-            let name = |item: usize| {
-                let call = &calls[item];
+            let name = |call: &SingleCall| {
                 Map::from_iter([
                     ("question_id".to_owned(), json!(call.question_id)),
                     ("model".to_owned(), json!(call.model)),
                     ("turn".to_owned(), json!(call.turn)),
                 ])
             };
-            let judged =
-                arguments.judge.judge(&calls, &mt_bench::params(), REPLY_TOKENS, &arguments.output, name)?;
-            let Some(judging) = judged else { return Ok(()) };
-            (jsonl::lines(&single_rows(&calls, &judging.judged, &judge), true), judging)
+            let names: Vec<_> = calls.iter().map(name).collect();
+            judge.check_output(output, &inputs, &names)?;
+            let Some(judging) = judge.judge(&calls, &params, REPLY_TOKENS, output, &names)? else {
+                return Ok(());
+            };
+            write_judgments(output, &single_rows(&calls, &judging.judged, &judge.judge_model), true)?;
+            judging
         }
     };
-    output::write_file(&arguments.output, text.as_bytes())?;
     judging.end()
 }
 
@@ -274,7 +283,10 @@ fn shown(arguments: &ShowArguments) -> Result<(), Failure> {
         compare: &arguments.compare,
     };
     if let Some(path) = &arguments.plot {
-        output::check_writable(path, &arguments.judgments)?;
+        let inputs = arguments.judgments.iter().chain(&arguments.answers).chain(&arguments.questions);
+        let inputs: Vec<PathBuf> =
+            inputs.chain(&arguments.prompts).chain(&arguments.references).cloned().collect();
+        output::check_writable(path, &inputs)?;
     }
     let shown = show(&files, &options)?;
     if let Some(path) = &arguments.plot {
@@ -292,7 +304,7 @@ fn shown(arguments: &ShowArguments) -> Result<(), Failure> {
             }
         }
     }
-    calibration::warn(&arguments.cache, &shown.summary.judge)?;
+    calibration::warn(&arguments.cache, "mt-bench", &shown.summary.judge)?;
     match arguments.json {
         true => print_json(&shown.summary)?,
         false => output::print(&as_text(&shown, arguments.compat.is_some()))?,
@@ -384,11 +396,15 @@ fn as_text(shown: &Shown, fastchat: bool) -> String {
     }
     for compared in compare {
         text += &format!(
-            "\n{} − {}: {} (95% {}); smallest difference that would show: {}\n",
+            "\n{} − {}: {} (95% {}){}; smallest difference that would show: {}\n",
             compared.a,
             compared.b,
             number(compared.mean, 3),
             interval(compared.ci95, 3),
+            match compared.ci95 {
+                Some([low, high]) if low <= 0.0 && high >= 0.0 => ", not distinguishable",
+                _ => "",
+            },
             number(compared.smallest_detectable, 3)
         );
     }

@@ -9,7 +9,7 @@ use asft_eval::{
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::mt_bench::categories;
+use super::{calibration, mt_bench::categories};
 use crate::{
     failure::Failure,
     figure::{self, Panel},
@@ -33,20 +33,25 @@ pub struct Arguments {
     /// How many examples, spread over the questions.
     #[arg(long, default_value_t = 4)]
     examples: usize,
+    /// Where `asft eval judge calibrate` left what is known of judges.
+    #[arg(long, value_name = "DIR", default_value = "cache/judge")]
+    cache: PathBuf,
     /// Where the page goes.
     #[arg(long, value_name = "OUT.html")]
     output: PathBuf,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    output::check_writable(&arguments.output, &arguments.summary)?;
+    let inputs = arguments.summary.iter().chain(&arguments.answers).chain(&arguments.questions);
+    let inputs: Vec<PathBuf> = inputs.chain(&arguments.judgments).cloned().collect();
+    output::check_writable(&arguments.output, &inputs)?;
     let mut blocks = vec![];
     for (number, path) in arguments.summary.iter().enumerate() {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
         let summary: Value = serde_json::from_str(&text)
             .map_err(|error| Failure::input(format!("{}: is no JSON: {error}", path.display())))?;
-        blocks.extend(section(path, number, &summary)?);
+        blocks.extend(section(&arguments.cache, path, number, &summary)?);
     }
     if let Some(questions) = &arguments.questions {
         blocks.extend(examples(arguments, questions)?);
@@ -65,16 +70,16 @@ const READING: [&str; 4] = [
     "BLEU and ROUGE of different programs differ by factors; each value stands under its program's name.",
 ];
 
-fn section(path: &Path, number: usize, summary: &Value) -> Result<Vec<Block>, Failure> {
+fn section(cache: &Path, path: &Path, number: usize, summary: &Value) -> Result<Vec<Block>, Failure> {
     let has = |key: &str| summary.get(key).is_some();
     if has("llamafactory") {
         Ok(text_metrics(path, summary))
     } else if has("alpaca") {
         Ok(alpaca(summary))
     } else if has("models") && has("baseline") {
-        Ok(arena(number, summary))
+        with_statement(cache, "arena-hard", summary, arena(number, summary))
     } else if has("models") && has("judge") {
-        Ok(bench(number, summary))
+        with_statement(cache, "mt-bench", summary, bench(number, summary))
     } else if has("games_compared") || has("keys_recorded") {
         Ok(vec![Block::Heading("Calibration of a substitute judge".to_owned()), flat("value", summary)])
     } else {
@@ -83,6 +88,21 @@ fn section(path: &Path, number: usize, summary: &Value) -> Result<Vec<Block>, Fa
             path.display()
         )))
     }
+}
+
+/// A benchmark's section with what is to be said of its judge under the heading.
+fn with_statement(
+    cache: &Path,
+    benchmark: &str,
+    summary: &Value,
+    mut blocks: Vec<Block>,
+) -> Result<Vec<Block>, Failure> {
+    if let Some(judge) = summary["judge"].as_str()
+        && let Some(statement) = calibration::statement(cache, benchmark, judge)?
+    {
+        blocks.insert(1, Block::Text(statement));
+    }
+    Ok(blocks)
 }
 
 /// A value of a summary, for a table.
@@ -239,6 +259,13 @@ fn bench(number: usize, summary: &Value) -> Vec<Block> {
             caption: "Means by category over both turns.".to_owned(),
             svg: figure::svg(vec![vec![panel]], [760.0, 480.0]),
         });
+    }
+    let pairs: Vec<_> = summary["pairs"].as_array().into_iter().flatten().collect();
+    if !pairs.is_empty() {
+        let keys = ["model", "wins", "losses", "ties", "win_rate_adjusted"];
+        let rows = pairs.iter().map(|pair| keys.iter().map(|key| shown(&pair[*key], 3)).collect());
+        let header = ["games against the baseline", "wins", "losses", "ties", "adjusted win rate"];
+        blocks.push(Block::Table { header: cells(&header), rows: rows.collect() });
     }
     let compared: Vec<_> = summary["compare"].as_array().into_iter().flatten().collect();
     if !compared.is_empty() {

@@ -1,11 +1,9 @@
 //! `asft generate`.
 
 mod model;
+mod rows;
 
 use std::{
-    collections::BTreeMap,
-    fs::OpenOptions,
-    io::Write,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -13,12 +11,15 @@ use std::{
 };
 
 use asft_data::Message;
-use asft_eval::{EvalError, derived_seed, jsonl};
+use asft_eval::{derived_seed, jsonl};
 use asft_model::generate::{Event, Finish, Request, Sampling};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-pub use self::model::{LocalModel, ModelArguments, ModelOptions, Opened};
+pub use self::{
+    model::{LocalModel, ModelArguments, ModelOptions, Opened},
+    rows::Rows,
+};
 use crate::{
     failure::Failure,
     output::{self, note},
@@ -151,15 +152,11 @@ enum Prompt {
 /// A row of the output.
 #[derive(Serialize, Deserialize)]
 struct AnswerRow {
-    /// 0-based place among the input's rows.
-    index: usize,
     prompt: Prompt,
     text: String,
     token_ids: Vec<u32>,
     /// `end_of_turn` or `length`.
     finish: String,
-    /// What the answer was drawn with: rows of other settings are not gone on from.
-    settings: String,
 }
 
 fn answer_rows(arguments: &Arguments, input: &Path, output: &Path) -> Result<(), Failure> {
@@ -168,10 +165,16 @@ fn answer_rows(arguments: &Arguments, input: &Path, output: &Path) -> Result<(),
         return Err(Failure::input(format!("{}: holds no row", input.display())));
     }
     output::check_writable(output, &[input.to_owned()])?;
+    if output.exists() && !arguments.resume {
+        return Err(Failure::input(format!(
+            "{}: exists\nhint: --resume goes on with it, or name another file",
+            output.display()
+        )));
+    }
+    let opened = arguments.model.open(input.to_owned())?;
     let settings = format!(
-        "model {} template {} temperature {} top_k {} top_p {} max_new_tokens {} seed {} system {:?}",
-        arguments.model.model.display(),
-        arguments.model.options.template,
+        "{} temperature {} top_k {} top_p {} max_new_tokens {} seed {} system {:?}",
+        opened.settings()?,
         arguments.temperature,
         arguments.top_k,
         arguments.top_p,
@@ -179,24 +182,18 @@ fn answer_rows(arguments: &Arguments, input: &Path, output: &Path) -> Result<(),
         arguments.seed,
         arguments.system.as_deref().unwrap_or_default()
     );
-    let mut answered = earlier(arguments, output, &rows, &settings)?;
-    let opened = arguments.model.open(input.to_owned())?;
     let mut requests = vec![];
-    let mut places = vec![];
     for (place, (line, row)) in rows.iter().enumerate() {
-        if answered.contains_key(&place) {
-            continue;
-        }
         let prompt = opened.encode(line - 1, &arguments.conversation(&row.prompt))?;
         let sampling = arguments.sampling(derived_seed(arguments.seed, &[&place.to_string()]));
         requests.push(Request { prompt, max_new_tokens: arguments.max_new_tokens, sampling });
-        places.push(place);
     }
+    let fit =
+        |place: usize, row: &AnswerRow| rows.get(place).is_some_and(|(_, input)| input.prompt == row.prompt);
+    let mut answered = Rows::open(output, &settings, fit)?;
+    let places: Vec<usize> = (0..rows.len()).filter(|place| !answered.has(*place)).collect();
+    let requests: Vec<Request> = places.iter().map(|place| requests[*place].clone()).collect();
     let interrupted = interruptible("stopping; what is answered is kept")?;
-    // Rows are appended as they end, whatever their order, and sorted when all are there.
-    let failed = |error: std::io::Error| Failure::Run(anyhow::anyhow!("{}: {error}", output.display()));
-    jsonl::write_file(output, jsonl::lines(&answered.values().collect::<Vec<_>>(), false).as_bytes())?;
-    let mut file = OpenOptions::new().append(true).open(output).map_err(failed)?;
     if !requests.is_empty() {
         opened.with_weights(|model| {
             let mut result = Ok(());
@@ -211,21 +208,13 @@ fn answer_rows(arguments: &Arguments, input: &Path, output: &Path) -> Result<(),
                 let rate = f64::from(tokens) / started.elapsed().as_secs_f64();
                 note!("answered {ended}/{total}, {rate:.1} tokens/s");
                 let place = places[request];
-                let row = model.decode(&generated.tokens).map(|text| AnswerRow {
-                    index: place,
-                    prompt: rows[place].1.prompt.clone(),
-                    text,
-                    token_ids: generated.tokens,
-                    finish: match generated.finish {
+                let written = model.decode(&generated.tokens).and_then(|text| {
+                    let finish = match generated.finish {
                         Finish::EndOfTurn => "end_of_turn".to_owned(),
                         Finish::Length => "length".to_owned(),
-                    },
-                    settings: settings.clone(),
-                });
-                let written = row.and_then(|row| {
-                    file.write_all(jsonl::lines(&[&row], false).as_bytes()).map_err(failed)?;
-                    answered.insert(place, row);
-                    Ok(())
+                    };
+                    let prompt = rows[place].1.prompt.clone();
+                    answered.add(place, AnswerRow { prompt, text, token_ids: generated.tokens, finish })
                 });
                 match written {
                     Ok(()) => stop_if(&interrupted),
@@ -244,8 +233,7 @@ fn answer_rows(arguments: &Arguments, input: &Path, output: &Path) -> Result<(),
             result
         })?;
     }
-    let all: Vec<&AnswerRow> = answered.values().collect();
-    Ok(jsonl::write_file(output, jsonl::lines(&all, false).as_bytes())?)
+    answered.finish().map(drop)
 }
 
 fn stop_if(interrupted: &AtomicBool) -> ControlFlow<()> {
@@ -253,44 +241,4 @@ fn stop_if(interrupted: &AtomicBool) -> ControlFlow<()> {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     }
-}
-
-/// Rows that an earlier run left in the output, by place. A last line that was cut is dropped.
-fn earlier(
-    arguments: &Arguments,
-    output: &Path,
-    rows: &[(usize, Row)],
-    settings: &str,
-) -> Result<BTreeMap<usize, AnswerRow>, Failure> {
-    let text = match std::fs::read_to_string(output) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(EvalError::io(output)(error).into()),
-        Ok(text) => text,
-    };
-    if !arguments.resume {
-        return Err(Failure::input(format!(
-            "{}: exists\nhint: --resume goes on with it, or name another file",
-            output.display()
-        )));
-    }
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    let mut answered = BTreeMap::new();
-    for (index, line) in whole.lines().enumerate() {
-        let wrong = |what: String| EvalError::row(output, index + 1, what);
-        let hint = "hint: name another output";
-        let row: AnswerRow = serde_json::from_str(line)
-            .map_err(|error| wrong(format!("is no answer of this command: {error}\n{hint}")))?;
-        if row.settings != settings {
-            return Err(wrong(format!("was made with {}, now it is {settings}\n{hint}", row.settings)).into());
-        }
-        if rows.get(row.index).is_none_or(|(_, input)| input.prompt != row.prompt) {
-            return Err(wrong(format!(
-                "answers a prompt that is not row {} of the input\n{hint}",
-                row.index
-            ))
-            .into());
-        }
-        answered.insert(row.index, row);
-    }
-    Ok(answered)
 }

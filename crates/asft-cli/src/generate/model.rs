@@ -17,7 +17,7 @@ use asft_model::{
     checkpoint::Checkpoint,
     generate::{Event, Finish, Generator, Request, Sampling},
 };
-use asft_train::open_checkpoint;
+use asft_train::{checkpoint::digest_of_files, open_checkpoint};
 use burn::tensor::backend::AutodiffBackend;
 use clap::Args;
 
@@ -68,6 +68,7 @@ pub struct Opened {
     pub template: ResolvedTemplate,
     batch: usize,
     stop: BTreeSet<u32>,
+    template_name: String,
     /// Where conversations come from, as errors name it.
     pub origin: PathBuf,
 }
@@ -96,7 +97,18 @@ impl ModelOptions {
             choice.resolve(&tokenizer, options).map_err(|error| Failure::input(error.to_string()))?;
         let (batch, backend) = (usize::from(self.batch), self.backend);
         let stop = tokenizer.end_of_turn_ids().clone();
-        Ok(Opened { checkpoint, weight_type, backend, tokenizer, template, batch, stop, origin })
+        let template_name = format!("{} {}", self.template, self.template_date).trim_end().to_owned();
+        Ok(Opened {
+            checkpoint,
+            weight_type,
+            backend,
+            tokenizer,
+            template,
+            batch,
+            stop,
+            template_name,
+            origin,
+        })
     }
 }
 
@@ -116,6 +128,12 @@ impl Opened {
                 ids.len()
             ))),
         }
+    }
+
+    /// What answers depend on besides the question and its sampling: the weights, by digest, and the template.
+    pub fn settings(&self) -> Result<String, Failure> {
+        let digest = digest_of_files(&self.checkpoint.files())?;
+        Ok(format!("model {} {} template {:?}", &digest[..16], self.weight_type.name(), self.template_name))
     }
 
     /// The same model, which ends no answer by itself.
@@ -199,6 +217,13 @@ impl LocalModel<'_> {
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         self.generator.run(requests, self.opened.batch, observe)
+    }
+
+    /// Whether a conversation leaves room for an answer.
+    pub fn has_room(&self, conversation: &[asft_eval::judge::Message]) -> bool {
+        let turns: Vec<Message> =
+            conversation.iter().map(|turn| Message::new(&turn.role, &turn.content)).collect();
+        self.opened.encode(0, &turns).is_ok()
     }
 
     /// Text of generated ids.

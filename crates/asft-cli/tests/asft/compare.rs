@@ -13,7 +13,6 @@ path = "embedded:quickstart"
 train = ["embedded:quickstart"]
 eval = ["embedded:quickstart"]
 [train]
-output = "unused"
 max_steps = 4
 pairs_per_step = 4
 eval_every_steps = 2

@@ -98,6 +98,15 @@ fn questions_are_answered_judged_and_scored() {
     drop(stub);
     scratch.ok(&judging("http://127.0.0.1:9/v1", &["--offline"]));
     assert_eq!(std::fs::read(scratch.path("j.jsonl")).unwrap(), judged);
+    // With an empty cache nothing is had, and what is there stays.
+    let mut empty = judging("http://127.0.0.1:9/v1", &["--offline"]);
+    *empty.iter_mut().find(|word| **word == "cache").unwrap() = "empty";
+    assert_eq!(scratch.run(&empty).status.code(), Some(1));
+    assert_eq!(std::fs::read(scratch.path("j.jsonl")).unwrap(), judged);
+    // Other settings do not go on with these answers.
+    let other = scratch.run(&[&answer[..], &["--seed", "5"]].concat());
+    assert_eq!(other.status.code(), Some(2));
+    assert!(stderr(&other).contains("question 81 was answered with"), "{}", stderr(&other));
 
     scratch.write("s.json", scratch.ok(&[&show[..], &["--json"]].concat()));
     scratch.write("pairs.jsonl", "{\"predict\": \"a b\", \"label\": \"a b c\"}\n");
@@ -221,6 +230,15 @@ fn alpaca_rows_are_predicted_greedily_and_by_seeds() {
     std::fs::write(&file, format!("{first}\n{{\"predict")).unwrap();
     assert_eq!(scratch.ok(&arguments), text);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+    for (more, message) in [
+        (&["--temperature", "0.1"][..], "predictions-seed-1.jsonl:1: was made with"),
+        (&["--seeds", "2"], "--seeds: 2 is given twice"),
+    ] {
+        let output = scratch.run(&[&arguments[..], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{message}: {}", stderr(&output));
+        assert!(stderr(&output).contains(message), "{message}: {}", stderr(&output));
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
 }
 
 #[test]
@@ -257,6 +275,18 @@ fn what_cannot_be_judged_or_shown_is_told() {
         assert!(stderr(&output).contains(message), "{arguments:?}: {}", stderr(&output));
     }
     scratch.write("m.jsonl", answers(4));
+    // Files that a run would destroy.
+    let references = std::fs::read(scratch.path("r.jsonl")).unwrap();
+    for (output, message) in
+        [("r.jsonl", "is the input itself"), ("two.jsonl", "two.jsonl:1: is no judgment of these answers")]
+    {
+        let mut arguments = judging(local, &["--offline"]);
+        *arguments.iter_mut().find(|word| **word == "j.jsonl").unwrap() = output;
+        let run = scratch.run(&arguments);
+        assert_eq!(run.status.code(), Some(2), "{output}: {}", stderr(&run));
+        assert!(stderr(&run).contains(message), "{output}: {}", stderr(&run));
+    }
+    assert_eq!(std::fs::read(scratch.path("r.jsonl")).unwrap(), references);
     let key: fn(&mut Command) = |command| {
         command.env_remove("OPENAI_API_KEY");
     };

@@ -51,7 +51,7 @@ fn rows_are_answered_and_an_output_is_gone_on_with() {
     scratch.write("out.jsonl", &partial);
     for (more, input, message) in [
         (&["--resume", "--seed", "1"][..], PROMPTS, "out.jsonl:1: was made with"),
-        (&["--resume"], "{\"prompt\": \"Another.\"}\n", "out.jsonl:1: answers a prompt that is not row 2"),
+        (&["--resume"], "{\"prompt\": \"Another.\"}\n", "out.jsonl:1: does not belong to row 2"),
         (&["--resume"], "{\"prompt\": 3}\n", "in.jsonl:1: prompt"),
         (&["--resume"], "\n", "in.jsonl: holds no row"),
         (&["--top-p", "1.5"], PROMPTS, "--top-p must be from 0 to 1"),

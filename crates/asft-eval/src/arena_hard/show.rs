@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Answers, BattleFile, Game, JudgmentFile, Label, ModelSummary, NOT_OFFICIAL, Summary, baseline,
+    Answers, BattleFile, Game, JudgmentFile, Label, ModelSummary, NOT_OFFICIAL, Questions, Summary, baseline,
     battle::Outcome, bootstrap, config::OWN_BEGINNING, judgment::unrepeated, style_control,
     style_control::Scaling, verdict::ByPlace,
 };
@@ -20,6 +20,8 @@ pub struct Options<'a> {
     pub judge: Option<&'a str>,
     /// Answers of the models and of the baseline, for lengths, style, and the check of the baseline.
     pub answers: &'a [Answers],
+    /// Gives the number of games there should be.
+    pub questions: Option<&'a Questions>,
     /// Whether style is taken out too.
     pub style_control: bool,
 }
@@ -76,7 +78,25 @@ pub fn show(files: &[JudgmentFile], options: &Options<'_>) -> Result<Summary, Ev
     }
     let own = |game: &Game| game.user_prompt.starts_with(OWN_BEGINNING);
     let label = rows.iter().any(|(_, _, judgment)| judgment.games.iter().any(own)).then_some(NOT_OFFICIAL);
-    let models = models(&outcomes, &tallies, options)?;
+    let mut models = models(&outcomes, &tallies, options)?;
+    if let Some(questions) = options.questions {
+        let known: BTreeSet<&str> = questions.rows.iter().map(|row| row.question_id.as_str()).collect();
+        if let Some((file, row, judgment)) =
+            rows.iter().find(|(_, _, judgment)| !known.contains(judgment.question_id.as_str()))
+        {
+            let what = format!(
+                "question_id: {} is not among the questions\nhint: give the question file that was judged",
+                judgment.question_id
+            );
+            return Err(EvalError::row(&file.path, *row, what));
+        }
+        for model in &mut models {
+            let missing = (2 * questions.rows.len()).saturating_sub(model.statuses.values().sum());
+            if missing > 0 {
+                model.statuses.insert(Status::Missing, missing);
+            }
+        }
+    }
     Ok(Summary { label, baseline: options.baseline.to_owned(), judge: Some(judge), models })
 }
 

@@ -126,6 +126,12 @@ fn keep_rebuilt(
         rows.retain(|row| {
             rebuilt.get(&(model, row.question_id, row.turn)).is_some_and(|prompt| *prompt == row.user_prompt)
         });
+        if !rows.is_empty() && rows.len() < all {
+            tracing::warn!(
+                "{} of {all} judgments of {model} have other prompts than these answers, prompts and references make, and do not count",
+                all - rows.len()
+            );
+        }
         if rows.is_empty() {
             return Err(EvalError::Input(format!(
                 "none of the {all} judgments of {model} has a prompt that these answers make\nhint: give the answers, \

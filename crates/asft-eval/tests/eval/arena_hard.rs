@@ -23,7 +23,8 @@ use crate::{
 const LLAMA: &str = "llama-3-8b-instruct";
 const PYTHIA: &str = "Pythia-12B-DPO-UltraFeedback";
 
-const OPTIONS: Options<'_> = Options { baseline: BASELINE, judge: None, answers: &[], style_control: false };
+const OPTIONS: Options<'_> =
+    Options { baseline: BASELINE, judge: None, answers: &[], questions: None, style_control: false };
 
 fn answers(model: &str) -> Option<Answers> {
     Some(read_answers(&data(&format!("arena_hard_v0.1/model_answer/{model}.jsonl"))?).unwrap())
@@ -266,6 +267,10 @@ fn what_became_of_games_is_counted() {
     let statuses = json!({"ok": 995, "truncated": 1, "empty": 1, "contradictory": 1});
     assert_eq!(json!(summary.models[0].statuses), statuses);
     assert_eq!((summary.models[0].games, summary.models[0].games_dropped), (Some(998), Some(3)));
+    // The question whose game was not had is missing, where it is known that it was asked.
+    let questions = Questions::read(&data("arena_hard_v0.1/question.jsonl").unwrap()).unwrap();
+    let summary = show(&[written(&rows)], &Options { questions: Some(&questions), ..OPTIONS }).unwrap();
+    assert_eq!(summary.models[0].statuses[&Status::Missing], 2);
 }
 
 #[test]
