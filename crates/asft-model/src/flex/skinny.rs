@@ -56,64 +56,93 @@ impl WithSimd for Task<'_> {
         for weight in weight.chunks(COLUMNS * inner) {
             let out = &mut out[column * rows..];
             let count = weight.len() / inner;
+            // Only the first rows of `x` wait for memory, the others find the weight in the cache. So while those
+            // are worked on, each pair fetches a row of what comes next.
+            let mut next = weight.as_ptr_range().end;
             for row in (0..rows).step_by(2) {
                 let x = &x[row * inner..];
+                let block = Block { x, weight, inner, next, stride: rows };
+                let out = &mut out[row..];
                 match (rows - row > 1, count == COLUMNS) {
-                    (true, true) => block::<S, 2, COLUMNS>(simd, x, weight, inner, &mut out[row..], rows),
-                    (false, true) => block::<S, 1, COLUMNS>(simd, x, weight, inner, &mut out[row..], rows),
+                    (true, true) => block.sums::<S, 2, COLUMNS>(simd, out),
+                    (false, true) => block.sums::<S, 1, COLUMNS>(simd, out),
                     (pair, false) => {
                         for (j, weight) in weight.chunks_exact(inner).enumerate() {
-                            let out = &mut out[j * rows + row..];
+                            let block = Block { weight, ..block };
                             match pair {
-                                true => block::<S, 2, 1>(simd, x, weight, inner, out, rows),
-                                false => block::<S, 1, 1>(simd, x, weight, inner, out, rows),
+                                true => block.sums::<S, 2, 1>(simd, &mut out[j * rows..]),
+                                false => block.sums::<S, 1, 1>(simd, &mut out[j * rows..]),
                             }
                         }
                     }
                 }
+                next = next.wrapping_add(inner);
             }
             column += count;
         }
     }
 }
 
-/// Sums of `R` rows of `x` with `C` rows of `weight`: that of rows i and j goes to `out[j · stride + i]`.
-#[inline(always)]
-fn block<S: Simd, const R: usize, const C: usize>(
-    simd: S,
-    x: &[f32],
-    weight: &[f32],
+/// Rows of `x` that meet rows of `weight`.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
     inner: usize,
-    out: &mut [f32],
+    /// As many values from here on are wanted soon; it may point anywhere.
+    next: *const f32,
+    /// Rows of the result.
     stride: usize,
-) {
-    let mut xs: [(&[S::f32s], &[f32]); R] = [(&[], &[]); R];
-    for (i, x) in x.chunks_exact(inner).take(R).enumerate() {
-        xs[i] = S::as_simd_f32s(x);
-    }
-    let mut weights: [(&[S::f32s], &[f32]); C] = [(&[], &[]); C];
-    for (j, weight) in weight.chunks_exact(inner).take(C).enumerate() {
-        weights[j] = S::as_simd_f32s(weight);
-    }
-    // All of one length, which spares the checks.
-    let vectors = xs[0].0.len();
-    let (heads, weight_heads) = (xs.map(|x| &x.0[..vectors]), weights.map(|weight| &weight.0[..vectors]));
-    let mut sums = [[simd.splat_f32s(0.0); C]; R];
-    for at in 0..vectors {
-        for j in 0..C {
-            let weight = weight_heads[j][at];
-            for i in 0..R {
-                sums[i][j] = simd.mul_add_e_f32s(heads[i][at], weight, sums[i][j]);
+}
+
+impl Block<'_> {
+    /// Sums of `R` rows of `x` with `C` rows of `weight`: that of rows i and j goes to `out[j · stride + i]`.
+    #[inline(always)]
+    fn sums<S: Simd, const R: usize, const C: usize>(self, simd: S, out: &mut [f32]) {
+        let Self { x, weight, inner, next, stride } = self;
+        let mut xs: [(&[S::f32s], &[f32]); R] = [(&[], &[]); R];
+        for (i, x) in x.chunks_exact(inner).take(R).enumerate() {
+            xs[i] = S::as_simd_f32s(x);
+        }
+        let mut weights: [(&[S::f32s], &[f32]); C] = [(&[], &[]); C];
+        for (j, weight) in weight.chunks_exact(inner).take(C).enumerate() {
+            weights[j] = S::as_simd_f32s(weight);
+        }
+        // All of one length, which spares the checks.
+        let vectors = xs[0].0.len();
+        let (heads, weight_heads) = (xs.map(|x| &x.0[..vectors]), weights.map(|weight| &weight.0[..vectors]));
+        let mut sums = [[simd.splat_f32s(0.0); C]; R];
+        for at in 0..vectors {
+            fetch(next.wrapping_add(at * S::F32_LANES));
+            for j in 0..C {
+                let weight = weight_heads[j][at];
+                for i in 0..R {
+                    sums[i][j] = simd.mul_add_e_f32s(heads[i][at], weight, sums[i][j]);
+                }
+            }
+        }
+        for i in 0..R {
+            for j in 0..C {
+                let rest = xs[i].1.iter().zip(weights[j].1);
+                out[j * stride + i] =
+                    rest.fold(simd.reduce_sum_f32s(sums[i][j]), |sum, (x, weight)| sum + x * weight);
             }
         }
     }
-    for i in 0..R {
-        for j in 0..C {
-            let rest = xs[i].1.iter().zip(weights[j].1);
-            out[j * stride + i] =
-                rest.fold(simd.reduce_sum_f32s(sums[i][j]), |sum, (x, weight)| sum + x * weight);
-        }
+}
+
+/// Asks the processor to bring the cache line of `address` near, where there is a way to.
+#[inline(always)]
+fn fetch(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    #[expect(unsafe_code, reason = "a hint that reads nothing")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: nothing is read, so any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 #[cfg(test)]
