@@ -35,9 +35,9 @@ impl Judged {
         self.replies.iter().map(|reply| reply.content.as_deref().unwrap_or_default())
     }
 
-    /// What is kept beside a verdict.
+    /// What is kept beside a verdict on `user_prompt`, which was made with the prompt of this hash.
     #[must_use]
-    pub fn meta(&self, user_prompt: &str) -> Meta {
+    pub fn meta(&self, user_prompt: &str, template_sha256: &str) -> Meta {
         let last = self.replies.last();
         let usages: Vec<Usage> = self.replies.iter().filter_map(|reply| reply.usage).collect();
         Meta {
@@ -50,8 +50,14 @@ impl Judged {
             }),
             attempts: self.replies.len(),
             source: self.source.clone(),
+            template_sha256: Some(template_sha256.to_owned()),
         }
     }
+}
+
+/// The hash of a judge's prompt: of system message, NUL and template, all before a field is filled.
+pub(crate) fn template_sha256(system: &str, template: &str) -> String {
+    sha256_hex(&format!("{system}\0{template}"))
 }
 
 /// The one object that judgment files have beyond the fields of other programs.
@@ -74,6 +80,9 @@ pub struct Meta {
     /// Where the replies are from.
     #[serde(default)]
     pub source: Option<String>,
+    /// Hash of system message, NUL and template of the prompt, which tells whether it is the official one.
+    #[serde(default)]
+    pub template_sha256: Option<String>,
 }
 
 /// The judge whose rows count: the chosen one, or the only one there is.
@@ -113,10 +122,10 @@ mod tests {
             source: None,
         };
         assert_eq!(
-            serde_json::to_string(&judged.meta("abc")).unwrap(),
+            serde_json::to_string(&judged.meta("abc", "t")).unwrap(),
             "{\"status\":\"ok\",\"prompt_sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\
              \"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":14,\"completion_tokens\":2},\"attempts\":2,\
-             \"source\":null}"
+             \"source\":null,\"template_sha256\":\"t\"}"
         );
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::verdict::VerdictPattern;
-use crate::{EvalError, judge::Message, sha256::sha256_hex, template::Template, yaml};
+use crate::{EvalError, judge::Message, judged::template_sha256, template::Template, yaml};
 
 /// The label of every result that was had with other prompts.
 pub const NOT_OFFICIAL: &str = "not the official Arena-Hard prompts";
@@ -38,7 +38,8 @@ const OWN_TEMPLATE: &str = "=== WHAT THE USER ASKED ===\n{question_1}\n=== END O
 pub struct JudgeConfig {
     /// The system message.
     pub system: String,
-    template_text: String,
+    /// Hash of system message, NUL and template.
+    pub template_sha256: String,
     template: Template,
     /// Finds verdicts.
     pub pattern: VerdictPattern,
@@ -86,7 +87,7 @@ impl JudgeConfig {
             .map_err(|what| format!("prompt_template: {what}"))?;
         Ok(Self {
             system: system.to_owned(),
-            template_text: template.to_owned(),
+            template_sha256: template_sha256(system, template),
             template: parsed,
             pattern,
             attempts,
@@ -105,7 +106,7 @@ impl JudgeConfig {
     /// Whether system message and template are those of v0.1.
     #[must_use]
     pub fn is_official(&self) -> bool {
-        sha256_hex(&format!("{}\0{}", self.system, self.template_text)).starts_with(OFFICIAL)
+        is_official(&self.template_sha256)
     }
 
     /// [`NOT_OFFICIAL`] where it applies.
@@ -120,6 +121,11 @@ impl JudgeConfig {
         let user = self.template.fill(&values).expect("a value for every field");
         vec![Message::new("system", self.system.as_str()), Message::new("user", user)]
     }
+}
+
+/// Whether the prompt of this hash is that of v0.1.
+pub(super) fn is_official(template_sha256: &str) -> bool {
+    template_sha256.starts_with(OFFICIAL)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub struct ArenaGame {
     pub game: u8,
     /// What the judge is sent first.
     pub messages: Vec<Message>,
+    template_sha256: String,
     retry: Message,
     pattern: VerdictPattern,
     attempts: usize,
@@ -88,6 +89,7 @@ pub fn games(
                 model: answers.id.clone(),
                 game,
                 messages: config.messages(&question.turns[0].content, a, b),
+                template_sha256: config.template_sha256.clone(),
                 retry: Message::new("user", retry_message),
                 pattern: config.pattern.clone(),
                 attempts: config.attempts,
@@ -117,8 +119,8 @@ pub fn rows(games: &[ArenaGame], judged: &[Judged], judge: &str) -> Vec<Judgment
                 Verdict::One(label) => Some(label),
                 Verdict::None | Verdict::Several => None,
             };
-            let (user_prompt, meta) = (game.user_prompt().to_owned(), Some(judged.meta(game.user_prompt())));
-            Game { user_prompt, judgment, score, meta, other: Map::new() }
+            let meta = Some(judged.meta(game.user_prompt(), &game.template_sha256));
+            Game { user_prompt: game.user_prompt().to_owned(), judgment, score, meta, other: Map::new() }
         };
         rows.push(Judgment {
             question_id: one.question_id.clone(),
@@ -141,6 +143,7 @@ mod tests {
             model: "m".into(),
             game: 1,
             messages: vec![Message::new("system", "s"), Message::new("user", "u")],
+            template_sha256: "t".into(),
             retry: Message::new("user", "again"),
             pattern: VerdictPattern::default(),
             attempts: 2,

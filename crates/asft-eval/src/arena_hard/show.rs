@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Answers, BattleFile, Game, JudgmentFile, Label, ModelSummary, NOT_OFFICIAL, Questions, Summary, baseline,
-    battle::Outcome, bootstrap, config::OWN_BEGINNING, judgment::unrepeated, style_control,
-    style_control::Scaling, verdict::ByPlace,
+    battle::Outcome, bootstrap, config, judgment::unrepeated, style_control, style_control::Scaling,
+    verdict::ByPlace,
 };
 use crate::{EvalError, judge::Status, judged::choose_judge, statistics::ByQuestion};
 
@@ -76,8 +76,8 @@ pub fn show(files: &[JudgmentFile], options: &Options<'_>) -> Result<Summary, Ev
             weight: label.weight(),
         });
     }
-    let own = |game: &Game| game.user_prompt.starts_with(OWN_BEGINNING);
-    let label = rows.iter().any(|(_, _, judgment)| judgment.games.iter().any(own)).then_some(NOT_OFFICIAL);
+    let label =
+        rows.iter().any(|(_, _, judgment)| judgment.games.iter().any(is_unofficial)).then_some(NOT_OFFICIAL);
     let mut models = models(&outcomes, &tallies, options)?;
     if let Some(questions) = options.questions {
         let known: BTreeSet<&str> = questions.rows.iter().map(|row| row.question_id.as_str()).collect();
@@ -109,6 +109,14 @@ pub fn show_battles(file: &BattleFile, options: &Options<'_>) -> Result<Summary,
     let outcomes = file.outcomes(options.baseline)?;
     let models = models(&outcomes, &BTreeMap::new(), options)?;
     Ok(Summary { label: None, baseline: options.baseline.to_owned(), judge: None, models })
+}
+
+/// Whether a game was certainly had with other prompts; where it has no hash, only our own can be told.
+fn is_unofficial(game: &Game) -> bool {
+    match game.meta.as_ref().and_then(|meta| meta.template_sha256.as_deref()) {
+        Some(template) => !config::is_official(template),
+        None => game.user_prompt.starts_with(config::OWN_BEGINNING),
+    }
 }
 
 fn models(

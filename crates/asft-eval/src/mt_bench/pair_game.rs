@@ -29,6 +29,8 @@ pub struct PairGame {
     pub game: u8,
     /// The name of the prompt.
     pub prompt: String,
+    /// The prompt's hash, see [`Prompt`](super::Prompt).
+    pub template_sha256: String,
     /// What the judge is sent.
     pub messages: Vec<Message>,
 }
@@ -114,6 +116,7 @@ pub fn pair_games(
                         model_2: baseline.id.clone(),
                         game,
                         prompt: prompt.name.clone(),
+                        template_sha256: prompt.template_sha256.clone(),
                         messages: prompt.messages(&values)?,
                     });
                 }
@@ -158,7 +161,7 @@ pub fn pair_rows(games: &[PairGame], judged: &[Judged], judge: &str) -> Vec<Pair
             g2_judgment,
             turn: one.turn,
             tstamp: both.created,
-            meta: Some(both.meta(one.user_prompt())),
+            meta: Some(both.meta(one.user_prompt(), &one.template_sha256)),
             other: Map::new(),
         });
     }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, path::Path};
 use serde::Deserialize;
 
 use super::own_prompts;
-use crate::{EvalError, judge::Message, schema::Kind, sha256::sha256_hex, template::Template};
+use crate::{EvalError, judge::Message, judged::template_sha256, schema::Kind, template::Template};
 
 /// The label of every result that was had with other prompts.
 pub const NOT_OFFICIAL: &str = "not the official MT-Bench prompts";
@@ -75,6 +75,8 @@ pub struct Prompt {
     pub name: String,
     /// The system message, as it stands in the file.
     pub system: String,
+    /// Hash of system message, NUL and template.
+    pub template_sha256: String,
     template: String,
     output_format: String,
 }
@@ -92,6 +94,7 @@ impl Prompt {
         Self {
             name: name.to_owned(),
             system: system.to_owned(),
+            template_sha256: template_sha256(system, template),
             template: template.to_owned(),
             output_format: output_format.to_owned(),
         }
@@ -100,8 +103,7 @@ impl Prompt {
     /// Whether system message and template are the official ones of its name.
     #[must_use]
     pub fn is_official(&self) -> bool {
-        let hash = sha256_hex(&format!("{}\0{}", self.system, self.template));
-        OFFICIAL.iter().any(|(name, official)| *name == self.name && hash.starts_with(official))
+        may_be_official(&self.name, Some(&self.template_sha256))
     }
 
     /// The messages with every field filled.
@@ -189,9 +191,12 @@ impl Prompts {
     }
 }
 
-/// Whether judgments under this name of a prompt can have been had with an official one.
-pub(super) fn is_official_name(name: &str) -> bool {
-    OFFICIAL.iter().any(|(official, _)| *official == name)
+/// Whether judgments under this name of a prompt can have been had with the official one; where they have no hash, only
+/// the name tells.
+pub(super) fn may_be_official(name: &str, template_sha256: Option<&str>) -> bool {
+    OFFICIAL.iter().any(|(official, hash)| {
+        *official == name && template_sha256.is_none_or(|template| template.starts_with(hash))
+    })
 }
 
 #[cfg(test)]
@@ -214,7 +219,7 @@ mod tests {
         let prompts = Prompts::own();
         for (mode, with_reference, turn) in ALL {
             let prompt = prompts.get(mode, with_reference, turn).unwrap();
-            assert!(!prompt.is_official() && !is_official_name(&prompt.name));
+            assert!(!prompt.is_official() && !may_be_official(&prompt.name, None));
             let fields = FIELDS.map(|field| (field, "<text>"));
             let user = &prompt.messages(&fields).unwrap()[1].content;
             let answers = match mode {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::{
     Compare, Conflict, FastChat, JudgmentFile, ModelSummary, NOT_OFFICIAL, Questions, Shown, SingleCall,
     SingleJudgment, Summary, pairs,
-    prompts::{Mode, Prompts, is_official_name},
+    prompts::{Mode, Prompts, may_be_official},
 };
 use crate::{
     EvalError,
@@ -63,12 +63,14 @@ pub fn show(files: &[JudgmentFile], options: &Options<'_>) -> Result<Shown, Eval
     let mut models: Vec<_> = scored.into_values().map(|scored| scored.summary).collect();
     models.sort_by(|one, two| two.average.unwrap_or(f64::MIN).total_cmp(&one.average.unwrap_or(f64::MIN)));
     let pairs = pairs::summaries(&pair_rows, &mut conflicts);
-    let names = single.iter().map(|row| &row.judge.1).chain(pair_rows.iter().map(|row| &row.judge.1));
-    let not_official = names.into_iter().any(|name| !is_official_name(name))
-        || options.prompts.is_some_and(|prompts| {
-            (!single.is_empty() && !prompts.is_official(Mode::Single))
-                || (!pair_rows.is_empty() && !prompts.is_official(Mode::Pairwise))
-        });
+    let single_prompts = single.iter().map(|row| (&row.judge.1, &row.meta));
+    let mut prompts = single_prompts.chain(pair_rows.iter().map(|row| (&row.judge.1, &row.meta)));
+    let not_official = prompts.any(|(name, meta)| {
+        !may_be_official(name, meta.as_ref().and_then(|meta| meta.template_sha256.as_deref()))
+    }) || options.prompts.is_some_and(|prompts| {
+        (!single.is_empty() && !prompts.is_official(Mode::Single))
+            || (!pair_rows.is_empty() && !prompts.is_official(Mode::Pairwise))
+    });
     let label = not_official.then_some(NOT_OFFICIAL);
     Ok(Shown { summary: Summary { label, judge, models, compare, pairs }, conflicts })
 }

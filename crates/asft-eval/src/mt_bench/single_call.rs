@@ -26,6 +26,8 @@ pub struct SingleCall {
     pub model: String,
     /// The name of the prompt.
     pub prompt: String,
+    /// The prompt's hash, see [`Prompt`](super::Prompt).
+    pub template_sha256: String,
     /// What the judge is sent.
     pub messages: Vec<Message>,
 }
@@ -82,6 +84,7 @@ pub fn single_calls(
                     turn,
                     model: file.id.clone(),
                     prompt: prompt.name.clone(),
+                    template_sha256: prompt.template_sha256.clone(),
                     messages: prompt.messages(&values)?,
                 });
             }
@@ -137,7 +140,7 @@ pub fn single_rows(calls: &[SingleCall], judged: &[Judged], judge: &str) -> Vec<
                 judgment,
                 turn: call.turn,
                 tstamp: judged.created,
-                meta: Some(judged.meta(call.user_prompt())),
+                meta: Some(judged.meta(call.user_prompt(), &call.template_sha256)),
                 other: Map::new(),
             }
         })

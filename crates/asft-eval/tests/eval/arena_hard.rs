@@ -282,6 +282,21 @@ fn our_own_prompts_are_labelled_wherever_their_results_go() {
     let summary = show(&[written(&rows(&games, &judge_all(&games, "longer"), "longer"))], &OPTIONS).unwrap();
     assert_eq!(summary.label, Some(NOT_OFFICIAL));
     assert_close(summary.models[0].score, &json!(80.3), 1e-9);
+
+    // The official ones with a word more, which stand in no row.
+    let text = std::fs::read_to_string(data("arena_hard_v0.1/judge_config.yaml").unwrap()).unwrap();
+    let label_with = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let config = JudgeConfig::read(file.path()).unwrap();
+        let games = arena_hard::games(&questions, &llama, &baseline, &config, RETRY_MESSAGE).unwrap();
+        show(&[written(&rows(&games, &judge_all(&games, "longer"), "longer"))], &OPTIONS).unwrap().label
+    };
+    assert_eq!(label_with(&text), None);
+    assert_eq!(
+        label_with(&text.replacen("system_prompt: \"", "system_prompt: \"Be strict. ", 1)),
+        Some(NOT_OFFICIAL)
+    );
 }
 
 #[test]

@@ -338,6 +338,37 @@ fn our_own_prompts_are_labelled_wherever_their_results_go() {
 }
 
 #[test]
+fn edited_prompts_under_official_names_are_labelled_without_the_prompts() {
+    let Some(bench) = bench("gpt-4") else { return };
+    let text = std::fs::read_to_string(data("mt_bench/judge_prompts.jsonl").unwrap()).unwrap();
+    let label_with = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let prompts = Prompts::read(file.path()).unwrap();
+        let answers = std::slice::from_ref(&bench.answers);
+        let references = Some(&bench.references);
+        let calls = single_calls(&bench.questions, answers, references, &prompts).unwrap();
+        let rows = single_rows(&calls, &judge_all(&calls, "hash"), "hash");
+        let baseline = Answers { id: "baseline".to_owned(), ..bench.answers.clone() };
+        let games = pair_games(&bench.questions, answers, &baseline, references, &prompts).unwrap();
+        let pairs = pair_rows(&games, &judge_all(&games, "longer"), "hash");
+        let label = |file| show(&[file], &Options::default()).unwrap().summary.label;
+        (label(written(&rows)), label(written(&pairs)))
+    };
+    assert_eq!(label_with(&text), (None, None));
+    let edited: String = text
+        .lines()
+        .map(|line| {
+            let mut row: Value = serde_json::from_str(line).unwrap();
+            let system = format!("{} Be strict.", row["system_prompt"].as_str().unwrap());
+            row["system_prompt"] = json!(system);
+            format!("{row}\n")
+        })
+        .collect();
+    assert_eq!(label_with(&edited), (Some(NOT_OFFICIAL), Some(NOT_OFFICIAL)));
+}
+
+#[test]
 fn wrong_input_is_told() {
     let (Some(mut bench), Some(file)) = (bench("gpt-4"), recorded()) else { return };
     let told = |error: EvalError| {
