@@ -32,7 +32,7 @@ pub enum Command {
     Import(ImportArguments),
     /// How a substitute judge agrees with recorded verdicts on the same answers.
     Calibrate(CalibrateArguments),
-    /// A server on this machine that plays the judge, with faults on demand.
+    /// A server on this machine that plays a judge called stub or stub-NAME, with faults on demand.
     Stub(StubArguments),
 }
 

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Message, Params, Reply, canonical::canonical, lock::lock};
+use super::{Message, Params, Reply, canonical::canonical, lock::lock, stub};
 use crate::{EvalError, jsonl, sha256::sha256_hex};
 
 /// A reply that was had, and how.
@@ -57,6 +57,11 @@ impl Entry {
             reply,
             created,
         }
+    }
+
+    /// Whether a stub's reply would pass for that of another judge.
+    fn is_misnamed(&self) -> bool {
+        self.reply.system_fingerprint.as_deref() == Some(stub::FINGERPRINT) && !stub::is_stub(&self.judge)
     }
 }
 
@@ -168,8 +173,16 @@ impl Cache {
     /// already is not written again.
     ///
     /// # Errors
-    /// If it cannot be written, and then nothing of it is; or if the cache was opened to be read only.
+    /// If it cannot be written, and then nothing of it is; if the cache was opened to be read only; or if it is a stub's
+    /// reply under the name of another judge.
     pub fn insert(&self, entry: Entry) -> Result<Option<Entry>, EvalError> {
+        if entry.is_misnamed() {
+            return Err(EvalError::Input(format!(
+                "--judge-model {}: a stub answers for it, whose replies would pass for those of that judge\nhint: call the \
+                 judge stub, or stub-NAME",
+                entry.judge
+            )));
+        }
         let state = &mut *self.state();
         let old = state.places.get(&entry.key).map(|place| state.entries[*place].clone());
         if old.as_ref() == Some(&entry) {
@@ -208,10 +221,11 @@ impl State {
     /// The entries, and the number of bytes that belong to whole lines.
     fn parse(path: &Path, bytes: &[u8]) -> Result<(Self, usize), EvalError> {
         let mut state = Self { entries: vec![], places: HashMap::new(), writer: None };
-        let mut whole = 0;
+        let (mut whole, mut misnamed) = (0, 0);
         for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
             if !line.trim_ascii().is_empty() {
                 match entry(path, index + 1, line) {
+                    Ok(entry) if entry.is_misnamed() => misnamed += 1,
                     Ok(entry) => state.place(entry),
                     Err(_) if !line.ends_with(b"\n") => {
                         tracing::warn!(
@@ -225,6 +239,12 @@ impl State {
                 }
             }
             whole += line.len();
+        }
+        if misnamed > 0 {
+            tracing::warn!(
+                "{}: {misnamed} replies of a stub stand under the name of another judge and do not count",
+                path.display()
+            );
         }
         Ok((state, whole))
     }
@@ -351,6 +371,31 @@ mod tests {
                 assert!(error.to_string().contains(message), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn a_stubs_replies_never_pass_for_those_of_another_judge() {
+        let directory = tempfile::tempdir().unwrap();
+        let of_stub = |judge: &str| {
+            let mut entry = entry(judge, "1");
+            entry.judge = judge.to_owned();
+            entry.reply.system_fingerprint = Some("stub".to_owned());
+            entry
+        };
+        // As caches have it that were filled before this was refused.
+        std::fs::write(directory.path().join(FILE), jsonl::lines(&[of_stub("gpt-4")], false)).unwrap();
+        let cache = Cache::open(directory.path()).unwrap();
+        assert_eq!(cache.get("gpt-4"), None);
+        let error = cache.insert(of_stub("gpt-4")).unwrap_err();
+        assert!(error.is_input() && error.to_string().contains("--judge-model gpt-4: a stub"), "{error}");
+        for judge in ["stub", "stub-hash"] {
+            cache.insert(of_stub(judge)).unwrap();
+        }
+        // The judge itself is asked, and its reply counts.
+        cache.insert(entry("gpt-4", "2")).unwrap();
+        drop(cache);
+        let cache = Cache::read(directory.path()).unwrap();
+        assert_eq!(cache.entries(), [of_stub("stub"), of_stub("stub-hash"), entry("gpt-4", "2")]);
     }
 
     #[test]

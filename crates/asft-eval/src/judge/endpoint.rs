@@ -4,7 +4,7 @@ use std::{fmt, io::Read, net::IpAddr, time::Duration};
 
 use serde_json::Value;
 use ureq::{
-    Agent,
+    Agent, SendBody,
     http::{HeaderValue, Uri},
     tls::{RootCerts, TlsConfig},
 };
@@ -128,22 +128,26 @@ fn bad_key(variable: &str) -> EvalError {
 
 impl Transport for Endpoint {
     fn send(&self, body: &Value) -> Result<Response, NoResponse> {
+        let text = body.to_string();
+        let mut outgoing = Outgoing { rest: text.as_bytes(), begun: false };
         let mut request = self
             .agent
             .post(&self.url)
             .header("content-type", "application/json")
+            .header("content-length", text.len())
             .header("accept", "application/json")
             .header("accept-encoding", "identity");
         if let Some(key) = &self.key {
             request = request.header("authorization", key.header());
         }
-        let response = request.send(body.to_string()).map_err(no_response)?;
+        let response = request.send(SendBody::from_reader(&mut outgoing));
+        let response = response.map_err(|error| no_response(error, outgoing.begun))?;
         let status = response.status().as_u16();
         let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
         let retry_after = header.map(str::to_owned);
         let mut body = vec![];
         let mut reader = response.into_body().into_reader().take(LARGEST_RESPONSE_BYTES + 1);
-        reader.read_to_end(&mut body).map_err(|error| no_response(ureq::Error::from(error)))?;
+        reader.read_to_end(&mut body).map_err(|error| no_response(ureq::Error::from(error), true))?;
         if body.len() as u64 > LARGEST_RESPONSE_BYTES {
             return Err(NoResponse::Broken("the response is longer than 16 MiB".to_owned()));
         }
@@ -154,14 +158,28 @@ impl Transport for Endpoint {
     }
 }
 
-fn no_response(error: ureq::Error) -> NoResponse {
-    use std::io::ErrorKind::{ConnectionRefused, TimedOut};
-    match error {
-        ureq::Error::Timeout(_) => NoResponse::TimedOut,
-        ureq::Error::Io(error) if error.kind() == TimedOut => NoResponse::TimedOut,
-        ureq::Error::Io(error) if error.kind() != ConnectionRefused => NoResponse::Broken(error.to_string()),
-        ureq::Error::Protocol(error) => NoResponse::Broken(error.to_string()),
-        error => NoResponse::Unreachable(error.to_string()),
+/// A body on its way. It is read only once there is a connection and the head of the request has been sent, so that one
+/// that was not begun reached nobody, whatever the error is.
+struct Outgoing<'a> {
+    rest: &'a [u8],
+    begun: bool,
+}
+
+impl Read for Outgoing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.begun = true;
+        self.rest.read(buffer)
+    }
+}
+
+fn no_response(error: ureq::Error, begun: bool) -> NoResponse {
+    use std::io::ErrorKind::TimedOut;
+    match (error, begun) {
+        (ureq::Error::Timeout(_), false) => NoResponse::Unreachable("no connection in time".to_owned()),
+        (error, false) => NoResponse::Unreachable(error.to_string()),
+        (ureq::Error::Timeout(_), true) => NoResponse::TimedOut,
+        (ureq::Error::Io(error), true) if error.kind() == TimedOut => NoResponse::TimedOut,
+        (error, true) => NoResponse::Broken(error.to_string()),
     }
 }
 
@@ -363,5 +381,33 @@ mod tests {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let refused = endpoint(&format!("http://{closed}"), None).unwrap().send(&json!({}));
         assert!(matches!(refused, Err(NoResponse::Unreachable(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn what_was_never_sent_reached_nobody() {
+        // One that speaks no TLS, one that says nothing, and a name that no server may have (RFC 6761).
+        let plain = server_of_bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let silent = server_of_bytes(b"");
+        let mut bases = vec![format!("https://{plain}"), format!("https://{silent}")];
+        // A proxy looks names up itself.
+        if ureq::Proxy::try_from_env().is_none() {
+            bases.push("http://judge.invalid/v1".to_owned());
+        }
+        for base in bases {
+            let sent = endpoint(&base, None).unwrap().send(&json!({}));
+            assert!(matches!(sent, Err(NoResponse::Unreachable(_))), "{base}: {sent:?}");
+        }
+    }
+
+    /// A server that says this, whatever it is sent, and then waits.
+    fn server_of_bytes(bytes: &'static [u8]) -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            stream.write_all(bytes).unwrap();
+            std::thread::sleep(60 * SECOND);
+        });
+        address
     }
 }

@@ -19,7 +19,7 @@ use asft_eval::{
 };
 use serde_json::{Value, json};
 
-use crate::judge_world::{Rated, World, rated};
+use crate::judge_world::{Rated, Scripted, World, rated, rating};
 
 const ITEMS: usize = 160;
 const UNSET: &str = "ASFT_TEST_KEY_THAT_IS_NOT_SET";
@@ -78,11 +78,15 @@ fn faults() -> String {
     rows.collect::<Vec<_>>().join("\n")
 }
 
+/// A run whose judge has a name that a stub's replies may stand under.
+fn asking_stub<'a>(world: &'a World, cache: &'a Cache, endpoint: &'a Endpoint) -> JudgeRun<'a> {
+    JudgeRun { judge: "stub", ..world.run(cache, Some(endpoint)) }
+}
+
 fn run(world: &World, base: &str, key: &str, parallel: usize) -> Outcome {
     let endpoint = Endpoint::new(base, key, Duration::from_secs(30)).unwrap();
     let cache = world.cache();
-    let run = world.run(&cache, Some(&endpoint));
-    JudgeRun { parallel, ..run }.run(&rated(ITEMS)).unwrap()
+    JudgeRun { parallel, ..asking_stub(world, &cache, &endpoint) }.run(&rated(ITEMS)).unwrap()
 }
 
 /// Rows of an output, with `created` as a number of its own.
@@ -137,8 +141,7 @@ fn with_faults_and_many_workers_every_item_is_judged_once() {
     let other = World::new();
     let endpoint = Endpoint::new(&base, UNSET, Duration::from_secs(30)).unwrap();
     let cache = other.cache();
-    let mut run = other.run(&cache, Some(&endpoint));
-    run.judge = "other";
+    let run = JudgeRun { judge: "stub-other", ..other.run(&cache, Some(&endpoint)) };
     let replayed = run.run(&rated(ITEMS)).unwrap();
     assert_eq!(without_times(&output(&replayed)), without_times(&output(&outcome)));
     let unknown = run.run(&rated(ITEMS + 1)).unwrap();
@@ -157,7 +160,7 @@ fn a_replay_tells_attempts_and_system_messages_apart() {
     let items = ["twice", "alone"].map(|name| Rated { name: name.to_owned(), attempts: 2 });
     let judged = |world: &World, base: &str| {
         let endpoint = Endpoint::new(base, UNSET, Duration::from_secs(30)).unwrap();
-        world.run(&world.cache(), Some(&endpoint)).run(&items).unwrap()
+        asking_stub(world, &world.cache(), &endpoint).run(&items).unwrap()
     };
     let outcome = judged(&first, &base);
     assert_eq!(outcome.judgments[0].replies.len(), 2);
@@ -189,7 +192,8 @@ fn child_process() {
     println!("{endpoint:?}");
     let (world, clock) = (World::new(), SystemClock::start());
     let cache = Cache::open(directory).unwrap();
-    let run = JudgeRun { parallel: 4, clock: &clock, jitter: &|| 0.0, ..world.run(&cache, Some(&endpoint)) };
+    let run =
+        JudgeRun { parallel: 4, clock: &clock, jitter: &|| 0.0, ..asking_stub(&world, &cache, &endpoint) };
     let outcome = run.run(&rated(ITEMS)).unwrap();
     println!("{outcome:?}");
     if outcome.stopped.is_none() {
@@ -264,6 +268,29 @@ fn the_key_is_nowhere_but_on_the_way() {
     for text in [&*stdout, &*stderr, &cached, &log] {
         assert!(!text.contains(SECRET) && !text.contains("0123456789abcdef"), "{text}");
     }
+}
+
+#[test]
+fn replies_of_a_stub_are_not_kept_under_another_judges_name() {
+    let (_stub, base, log) = start(hash(), "");
+    let world = World::new();
+    let endpoint = Endpoint::new(&base, UNSET, Duration::from_secs(30)).unwrap();
+    let cache = world.cache();
+    let error = world.run(&cache, Some(&endpoint)).run(&rated(3)).unwrap_err();
+    assert!(error.is_input() && error.to_string().contains("hint: call the judge stub"), "{error}");
+    assert_eq!((log.rows().len(), cache.entries().len()), (1, 0));
+
+    // What a judge itself once said may be replayed under its name, and under no other.
+    let recorded = World::new();
+    let judge = Scripted::new(&recorded.clock, |_, _| rating(9));
+    recorded.run(&recorded.cache(), Some(&judge)).run(&rated(3)).unwrap();
+    let (_replay, base, _) = start(Replies::replay(recorded.path()).unwrap(), "");
+    let endpoint = Endpoint::new(&base, UNSET, Duration::from_secs(30)).unwrap();
+    let asked = |judge, model| JudgeRun { judge, model, ..world.run(&cache, Some(&endpoint)) }.run(&rated(3));
+    assert!(asked("another", "another").is_err());
+    assert_eq!(cache.entries().len(), 0);
+    assert_eq!(asked("judge", "judge").unwrap().stopped, None);
+    assert_eq!(cache.entries().len(), 3);
 }
 
 #[test]

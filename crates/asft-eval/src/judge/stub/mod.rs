@@ -21,6 +21,14 @@ pub use self::{
 };
 use crate::EvalError;
 
+/// What the stub's own replies have as system fingerprint, so that they are known as such.
+pub(super) const FINGERPRINT: &str = "stub";
+
+/// Whether a judge's name is one that a stub's replies may stand under: `stub`, or one that begins with `stub-`.
+pub(super) fn is_stub(judge: &str) -> bool {
+    judge == "stub" || judge.starts_with("stub-")
+}
+
 /// A server that has its address, but does not answer yet.
 pub struct Stub {
     listener: TcpListener,

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Script,
+    FINGERPRINT, Script,
     http::{self, Answer},
     script::Step,
 };
@@ -130,7 +130,7 @@ impl Service {
     fn usual(&self, model: &str, messages: &[Message], params: &Params, prompt: &str) -> Done {
         match &self.replies {
             Replies::Replay(entries) => match replayed(entries, model, messages, params, prompt) {
-                Some(reply) => Done::new(Answer::json(200, &completion(reply, model)), "replayed"),
+                Some(reply) => Done::new(Answer::json(200, &completion(&reply, model)), "replayed"),
                 None => Done::refused(
                     404,
                     "unknown_prompt",
@@ -159,21 +159,25 @@ impl Service {
     }
 }
 
-/// The reply to these very messages, by whatever judge. An entry does not hold its messages, but its key tells
-/// whether these are they.
-fn replayed<'a>(
-    entries: &'a [Entry],
+/// The reply to these very messages, by whatever judge; that of another judge than is asked for becomes the stub's own.
+/// An entry does not hold its messages, but its key tells whether these are they.
+fn replayed(
+    entries: &[Entry],
     model: &str,
     messages: &[Message],
     params: &Params,
     prompt: &str,
-) -> Option<&'a Reply> {
+) -> Option<Reply> {
     let attempt = messages.iter().filter(|message| message.role == "assistant").count();
     let same = entries.iter().filter(|entry| {
         entry.prompt_sha256 == prompt && entry.key == key(&entry.judge, messages, &entry.params, attempt)
     });
     let nearness = |entry: &&Entry| (entry.judge == model, entry.params == *params);
-    same.max_by_key(nearness).map(|entry| &entry.reply)
+    let Entry { judge, mut reply, .. } = same.max_by_key(nearness)?.clone();
+    if judge != model {
+        reply.system_fingerprint = Some(FINGERPRINT.to_owned());
+    }
+    Some(reply)
 }
 
 fn scripted(
@@ -223,7 +227,7 @@ fn spoken(content: Option<String>, refusal: Option<String>, finish: &str, messag
     Reply {
         usage: Some(usage),
         finish_reason: Some(finish.to_owned()),
-        system_fingerprint: Some("stub".to_owned()),
+        system_fingerprint: Some(FINGERPRINT.to_owned()),
         content,
         refusal,
         model: None,
