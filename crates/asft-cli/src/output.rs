@@ -1,17 +1,20 @@
 //! Results go to standard output or, whole or not at all, to a named file; notes go to standard error.
 
 use std::{
-    io::Write,
+    borrow::Cow,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
 };
 
+use asft_eval::printable;
+
 use crate::failure::Failure;
 
-/// A line on standard error. Nobody may be reading it, which is no reason to stop.
+/// A line on standard error, without control characters. Nobody may be reading it, which is no reason to stop.
 macro_rules! note {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($text)*);
+        let _ = writeln!(std::io::stderr(), "{}", asft_eval::printable(&format!($($text)*)));
     }};
 }
 pub(crate) use note;
@@ -60,10 +63,11 @@ pub fn write(path: Option<&PathBuf>, text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints to standard output; a reader that has gone away is no error.
+/// Prints to standard output, to a terminal without control characters; a reader that has gone away is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    let shown = if out.is_terminal() { printable(text) } else { Cow::Borrowed(text) };
+    match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Run(error.into())),
         _ => Ok(()),
     }

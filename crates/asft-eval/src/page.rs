@@ -2,6 +2,8 @@
 
 use maud::{DOCTYPE, PreEscaped, html};
 
+use crate::printable;
+
 /// Headings, texts, tables and pictures in order.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -52,7 +54,7 @@ pre { background: #f6f8fa; padding: 1rem; border-radius: 6px; overflow-x: auto; 
 ";
 
 impl Page {
-    /// One page that needs no other file and no network.
+    /// One page that needs no other file and no network; control characters are replaced in it, see [`printable()`].
     #[must_use]
     pub fn html(&self) -> String {
         let page = html! {
@@ -87,7 +89,7 @@ impl Page {
                 }
             }
         };
-        page.into_string()
+        printable(&page.into_string()).into_owned()
     }
 
     /// The same as Markdown, with pictures as files beside it.
@@ -157,15 +159,17 @@ mod tests {
                     svg: "<svg/>".to_owned(),
                 },
                 Block::Code("asft compare <file>".to_owned()),
+                Block::Code("\u{1b}[31m\nred".to_owned()),
             ],
         };
         let html = page.html();
         assert!(html.contains("<h1>A &lt; B</h1>") && html.contains("<td>a|b</td>"), "{html}");
+        assert!(html.contains("␛[31m\nred</pre>"), "{html}");
         assert!(
             html.contains("data:image/svg+xml,%3Csvg/%3E") && html.contains("asft compare &lt;file&gt;"),
             "{html}"
         );
-        let text = "# A < B\n\n## Result\n\n| name | x |\n|---|---:|\n| a\\|b | 1 |\n\n![By step](curve.svg)\n\nBy step\n\n```\nasft compare <file>\n```\n";
+        let text = "# A < B\n\n## Result\n\n| name | x |\n|---|---:|\n| a\\|b | 1 |\n\n![By step](curve.svg)\n\nBy step\n\n```\nasft compare <file>\n```\n\n```\n\u{1b}[31m\nred\n```\n";
         assert_eq!(page.markdown(), text);
         assert_eq!(page.figures().collect::<Vec<_>>(), [("curve", "<svg/>")]);
     }
