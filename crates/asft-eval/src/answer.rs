@@ -62,14 +62,15 @@ pub trait AnswerSource {
     /// Why it could not.
     type Error;
 
-    /// Answers the queries in whatever order and tells `done` of each, by its place, as soon as it is there;
-    /// `done` may break it off, which is what is returned then.
+    /// Answers the queries in whatever order and tells `done` of each, by its place, as soon as it is there; `done` may
+    /// go on with a query of the same place, the next turn of its conversation, or break it all off, which is what is
+    /// returned then.
     ///
     /// # Errors
     /// If one of them cannot be answered; an empty answer is no error.
     fn answers(
         &mut self,
         queries: &[Query],
-        done: &mut dyn FnMut(usize, Answer) -> ControlFlow<()>,
+        done: &mut dyn FnMut(usize, Answer) -> ControlFlow<(), Option<Query>>,
     ) -> Result<ControlFlow<()>, Self::Error>;
 }

@@ -4,7 +4,7 @@
 #[allow(dead_code, reason = "scores are not asked for here")]
 mod scoring;
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::{cell::RefCell, collections::BTreeSet, ops::ControlFlow};
 
 use asft_data::{EncodedPair, Origin, PairBatch, Tokenizer};
 use asft_model::{
@@ -45,7 +45,7 @@ impl Loaded {
         let generator = Generator::new(&self.model, &self.config, &self.stop);
         let mut done = vec![None; requests.len()];
         let mut told = vec![vec![]; requests.len()];
-        let flow = generator.run(requests, batch, &mut |event| {
+        let flow = generator.run(&mut requests.iter().cloned().enumerate(), batch, &mut |event| {
             match event {
                 Event::Token(request, token) => told[request].push(token),
                 Event::Done(request, generated) => done[request] = Some(generated),
@@ -131,10 +131,36 @@ fn an_observer_may_break_it_off() {
     let loaded = load("llama3");
     let generator = Generator::new(&loaded.model, &loaded.config, &loaded.stop);
     let mut tokens = 0;
-    let flow = generator.run(&loaded.requests(24, Sampling::GREEDY), 2, &mut |event| {
+    let requests = loaded.requests(24, Sampling::GREEDY);
+    let flow = generator.run(&mut requests.into_iter().enumerate(), 2, &mut |event| {
         tokens += usize::from(matches!(event, Event::Token(..)));
         if tokens == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert!(flow.is_break());
     assert_eq!(tokens, 5);
+}
+
+#[test]
+fn a_request_that_is_added_takes_the_room_of_one_that_ended() {
+    let mut loaded = load("llama3");
+    loaded.stop.clear();
+    let generator = Generator::new(&loaded.model, &loaded.config, &loaded.stop);
+    let prompts = loaded.requests(3, Sampling::GREEDY);
+    let alone = loaded.generate(&prompts[..1], 1);
+    let long = Request { max_new_tokens: 20, ..prompts[1].clone() };
+    let waiting = RefCell::new(vec![(2, prompts[2].clone()), (1, long), (0, prompts[0].clone())]);
+    let mut ended = vec![];
+    let flow = generator.run(&mut std::iter::from_fn(|| waiting.borrow_mut().pop()), 2, &mut |event| {
+        if let Event::Done(request, generated) = event {
+            if request == 0 {
+                waiting.borrow_mut().push((7, prompts[0].clone()));
+            }
+            ended.push((request, generated));
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(flow.is_continue());
+    // The long one goes on all the while; the added one comes before the third, which waited longer.
+    assert_eq!(ended.iter().map(|(request, _)| *request).collect::<Vec<_>>(), [0, 7, 2, 1]);
+    assert_eq!(ended[1].1, alone[0]);
 }

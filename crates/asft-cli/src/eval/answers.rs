@@ -13,6 +13,7 @@ use asft_eval::{
     Answer, AnswerSource, Query, StopReason,
     answer_file::{AnswerFile, AnswerRow, Choice, answer_id},
     derived_seed,
+    judge::Message,
     schema::Kind,
 };
 use clap::Args;
@@ -21,7 +22,7 @@ use serde_json::{Map, json};
 
 use crate::{
     failure::Failure,
-    generate::{LocalModel, ModelArguments},
+    generate::ModelArguments,
     output::{check_writable, note},
     train::interruptible,
 };
@@ -61,7 +62,7 @@ pub trait Asked {
     fn turn(text: String) -> Self::Turn;
 }
 
-/// Answers the questions, a few at a time, and writes the file after each few.
+/// Answers the questions, and writes the file as soon as one is answered whole.
 pub fn answer<Q: Asked>(arguments: &Arguments, kind: Kind, questions: &[Q]) -> Result<(), Failure> {
     let output = &arguments.output;
     check_writable(output, std::slice::from_ref(&arguments.questions))?;
@@ -113,7 +114,8 @@ pub fn answer<Q: Asked>(arguments: &Arguments, kind: Kind, questions: &[Q]) -> R
         .enumerate()
         .filter(|(_, question)| !file.rows.contains_key(&question.id()))
         .collect();
-    note!("{} questions, {} answered already", questions.len(), questions.len() - open.len());
+    let mut answered = questions.len() - open.len();
+    note!("{} questions, {answered} answered already", questions.len());
     if open.is_empty() {
         return Ok(());
     }
@@ -128,19 +130,31 @@ pub fn answer<Q: Asked>(arguments: &Arguments, kind: Kind, questions: &[Q]) -> R
     opened.with_weights(|model| {
         let mut lengths = vec![];
         let mut too_long = vec![];
-        for few in open.chunks(2 * usize::from(arguments.model.options.batch)) {
-            let rows = answer_few(model, &arguments.model_id, few, &settings, &interrupted, &mut lengths)?;
-            let Some((rows, left)) = rows else {
-                return Err(Failure::Interrupted(format!(
-                    "interrupted with {} of {} questions answered\nhint: the same command goes on from there",
-                    file.rows.len(),
-                    questions.len()
-                )));
+        let mut written = Ok(());
+        let has_room = |conversation: &[Message]| model.has_room(conversation);
+        let mut source = model;
+        let flow = converse(&mut source, &open, &has_room, &interrupted, &mut |question, answers| {
+            let Some(answers) = answers else {
+                too_long.push(question.id());
+                return ControlFlow::Continue(());
             };
-            too_long.extend(left);
-            file.rows.extend(rows.into_iter().map(|row| (row.question_id.clone(), row)));
-            file.write(output)?;
-            note!("answered {}/{}", file.rows.len(), questions.len());
+            lengths.extend(answers.iter().map(|answer| (answer.tokens, answer.stop)));
+            let row = row(question, &arguments.model_id, &answers, settings(question));
+            file.rows.insert(question.id(), row);
+            written = file.write(output);
+            if written.is_err() {
+                return ControlFlow::Break(());
+            }
+            answered += 1;
+            note!("answered {answered}/{}", questions.len());
+            ControlFlow::Continue(())
+        })?;
+        written?;
+        if flow.is_break() {
+            return Err(Failure::Interrupted(format!(
+                "interrupted with {answered} of {} questions answered\nhint: the same command goes on from there",
+                questions.len()
+            )));
         }
         let tokens: usize = lengths.iter().map(|(tokens, _)| tokens).sum();
         let ended = lengths.iter().filter(|(_, stop)| *stop == StopReason::EndOfTurn).count();
@@ -160,90 +174,157 @@ pub fn answer<Q: Asked>(arguments: &Arguments, kind: Kind, questions: &[Q]) -> R
     })
 }
 
-type Row<Q> = AnswerRow<<Q as Asked>::Id, <Q as Asked>::Turn>;
+/// Takes a question with its answers.
+type Done<'a, Q> = dyn FnMut(&Q, Option<Vec<Answer>>) -> ControlFlow<()> + 'a;
 
-/// Rows of the questions that were answered, and the ids of those with a turn for which there is no room.
-type Answered<Q> = (Vec<Row<Q>>, Vec<<Q as Asked>::Id>);
-
-/// All turns of a few questions; `None` if it was interrupted.
-fn answer_few<Q: Asked>(
-    model: &LocalModel<'_>,
-    model_id: &str,
+/// Asks all turns of the questions. Each question is handed to `done` with its answers as soon as the last one is there,
+/// or without any where a later turn finds no room; both `done` and an interruption break it off.
+fn converse<Q: Asked, S: AnswerSource>(
+    source: &mut S,
     questions: &[&Q],
-    settings: &dyn Fn(&Q) -> String,
+    has_room: &dyn Fn(&[Message]) -> bool,
     interrupted: &AtomicBool,
-    lengths: &mut Vec<(usize, StopReason)>,
-) -> Result<Option<Answered<Q>>, Failure> {
-    let mut answers: Vec<Vec<Answer>> = questions.iter().map(|_| vec![]).collect();
-    let mut too_long = BTreeSet::new();
-    let most = questions.iter().map(|question| question.turns().len()).max().unwrap_or(0);
-    for turn in 0..most {
-        let mut places = vec![];
-        let mut queries = vec![];
-        for (place, question) in questions.iter().enumerate() {
-            let asked = question.turns();
-            if turn >= asked.len() || too_long.contains(&place) {
-                continue;
-            }
-            let mut conversation = vec![];
-            for (asked, answer) in
-                asked.iter().zip(answers[place].iter().map(Some).chain([None])).take(turn + 1)
-            {
-                conversation.push(asft_eval::judge::Message::new("user", *asked));
-                if let Some(answer) = answer {
-                    conversation.push(asft_eval::judge::Message::new("assistant", answer.text.trim()));
+    done: &mut Done<'_, Q>,
+) -> Result<ControlFlow<()>, S::Error> {
+    let first: Vec<Query> = questions.iter().map(|question| next_turn(*question, &[])).collect();
+    let mut said: Vec<Vec<Answer>> = vec![vec![]; questions.len()];
+    source.answers(&first, &mut |place, answer| {
+        let (question, answers) = (questions[place], &mut said[place]);
+        answers.push(answer);
+        let next = (answers.len() < question.turns().len()).then(|| next_turn(question, answers));
+        let flow = match next {
+            None => done(question, Some(std::mem::take(answers))).map_continue(|()| None),
+            Some(next) if has_room(&next.conversation) => ControlFlow::Continue(Some(next)),
+            Some(_) => done(question, None).map_continue(|()| None),
+        };
+        match interrupted.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => flow,
+        }
+    })
+}
+
+/// The turn after those that were answered.
+fn next_turn<Q: Asked>(question: &Q, answers: &[Answer]) -> Query {
+    let mut conversation = vec![];
+    for (turn, asked) in question.turns().into_iter().enumerate().take(answers.len() + 1) {
+        conversation.push(Message::new("user", asked));
+        conversation.extend(answers.get(turn).map(|answer| Message::new("assistant", answer.text.trim())));
+    }
+    Query { conversation, sampling: question.sampling(answers.len()) }
+}
+
+/// A question's row of the file.
+fn row<Q: Asked>(
+    question: &Q,
+    model_id: &str,
+    answers: &[Answer],
+    settings: String,
+) -> AnswerRow<Q::Id, Q::Turn> {
+    let texts: Vec<&str> = answers.iter().map(|answer| answer.text.trim()).collect();
+    let reasons = answers.iter().map(|answer| match answer.stop {
+        StopReason::EndOfTurn => "end_of_turn",
+        StopReason::Length => "length",
+    });
+    let meta = json!({
+        "tokens": answers.iter().map(|answer| answer.tokens).collect::<Vec<_>>(),
+        "stop": reasons.collect::<Vec<_>>(),
+        "settings": settings,
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    AnswerRow {
+        question_id: question.id(),
+        answer_id: answer_id(model_id, &question.id().to_string(), &texts),
+        model_id: model_id.to_owned(),
+        choices: vec![Choice {
+            index: 0,
+            turns: texts.iter().map(|text| Q::turn((*text).to_owned())).collect(),
+            other: Map::new(),
+        }],
+        tstamp: now,
+        other: Map::from_iter([("meta".to_owned(), meta)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, convert::Infallible};
+
+    use super::*;
+
+    /// Answers in the order of the queries, each as soon as the one before is told of.
+    struct InTurn;
+
+    impl AnswerSource for InTurn {
+        type Error = Infallible;
+
+        fn answers(
+            &mut self,
+            queries: &[Query],
+            done: &mut dyn FnMut(usize, Answer) -> ControlFlow<(), Option<Query>>,
+        ) -> Result<ControlFlow<()>, Infallible> {
+            let mut waiting: VecDeque<(usize, Query)> = queries.iter().cloned().enumerate().collect();
+            while let Some((place, query)) = waiting.pop_front() {
+                let said = query.conversation.iter().map(|turn| turn.content.as_str()).collect::<Vec<_>>();
+                let text = format!(" ({}) ", said.join("|"));
+                match done(place, Answer { text, tokens: 1, stop: StopReason::Length }) {
+                    ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
+                    ControlFlow::Continue(next) => {
+                        next.into_iter().for_each(|query| waiting.push_front((place, query)));
+                    }
                 }
             }
-            if turn > 0 && !model.has_room(&conversation) {
-                too_long.insert(place);
-                continue;
-            }
-            places.push(place);
-            queries.push(Query { conversation, sampling: question.sampling(turn) });
-        }
-        let mut given = vec![None; queries.len()];
-        let mut source = model;
-        let flow = source.answers(&queries, &mut |query, answer| {
-            given[query] = Some(answer);
-            match interrupted.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        })?;
-        if flow.is_break() {
-            return Ok(None);
-        }
-        for (place, answer) in places.into_iter().zip(given) {
-            answers[place].push(answer.expect("every query is answered"));
+            Ok(ControlFlow::Continue(()))
         }
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    let mut row = |(question, answers): (&Q, &Vec<Answer>)| {
-        let texts: Vec<&str> = answers.iter().map(|answer| answer.text.trim()).collect();
-        let reasons = answers.iter().map(|answer| match answer.stop {
-            StopReason::EndOfTurn => "end_of_turn",
-            StopReason::Length => "length",
-        });
-        let meta = json!({
-            "tokens": answers.iter().map(|answer| answer.tokens).collect::<Vec<_>>(),
-            "stop": reasons.collect::<Vec<_>>(),
-            "settings": settings(question),
-        });
-        lengths.extend(answers.iter().map(|answer| (answer.tokens, answer.stop)));
-        AnswerRow {
-            question_id: question.id(),
-            answer_id: answer_id(model_id, &question.id().to_string(), &texts),
-            model_id: model_id.to_owned(),
-            choices: vec![Choice {
-                index: 0,
-                turns: texts.iter().map(|text| Q::turn((*text).to_owned())).collect(),
-                other: Map::new(),
-            }],
-            tstamp: now,
-            other: Map::from_iter([("meta".to_owned(), meta)]),
+
+    struct Question(i64, Vec<&'static str>);
+
+    impl Asked for Question {
+        type Id = i64;
+        type Turn = String;
+
+        fn id(&self) -> i64 {
+            self.0
         }
-    };
-    let whole = questions.iter().zip(&answers).enumerate().filter(|(place, _)| !too_long.contains(place));
-    let rows = whole.map(|(_, (question, answers))| row((question, answers))).collect();
-    Ok(Some((rows, too_long.iter().map(|place| questions[*place].id()).collect())))
+
+        fn turns(&self) -> Vec<&str> {
+            self.1.clone()
+        }
+
+        fn sampling(&self, turn: usize) -> asft_eval::Sampling {
+            let seed = turn as u64;
+            asft_eval::Sampling { temperature: 0.0, top_k: None, top_p: None, max_new_tokens: 1, seed }
+        }
+
+        fn turn(text: String) -> String {
+            text
+        }
+    }
+
+    /// What is handed over until a question says to stop.
+    fn told(interrupted: bool, until: i64) -> (Vec<(i64, Option<String>)>, bool) {
+        let questions = [Question(1, vec!["a", "b"]), Question(2, vec!["c", "long"]), Question(3, vec!["d"])];
+        let mut told = vec![];
+        let has_room = |conversation: &[Message]| conversation.iter().all(|turn| turn.content != "long");
+        let done = &mut |question: &Question, answers: Option<Vec<Answer>>| {
+            let texts = answers.map(|answers| answers.iter().map(|answer| answer.text.as_str()).collect());
+            told.push((question.0, texts));
+            if question.0 == until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let questions: Vec<&Question> = questions.iter().collect();
+        let flow = converse(&mut InTurn, &questions, &has_room, &AtomicBool::new(interrupted), done);
+        let Ok(flow) = flow;
+        (told, flow.is_break())
+    }
+
+    #[test]
+    fn a_question_is_handed_over_once_its_last_turn_is_answered() {
+        let first = (1, Some(" (a)  (a|(a)|b) ".to_owned()));
+        let all = vec![first.clone(), (2, None), (3, Some(" (d) ".to_owned()))];
+        assert_eq!(told(false, 0), (all, false));
+        // Before anything else is answered.
+        assert_eq!(told(false, 1), (vec![first], true));
+        assert_eq!(told(true, 0), (vec![], true));
+    }
 }

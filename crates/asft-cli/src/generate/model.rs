@@ -1,7 +1,8 @@
 //! A model on disk that answers: what `generate` and `eval` share.
 
 use std::{
-    collections::BTreeSet,
+    cell::RefCell,
+    collections::{BTreeSet, VecDeque},
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,7 +16,7 @@ use asft_eval::{Answer, AnswerSource, Query, StopReason};
 use asft_model::{
     Llama, LlamaBackend, LlamaConfig, TrainBackend, WeightType,
     checkpoint::Checkpoint,
-    generate::{Event, Finish, Generator, Request, Sampling},
+    generate::{Event, Finish, Generated, Generator, Request, Sampling},
 };
 use asft_train::{checkpoint::digest_of_files, open_checkpoint};
 use burn::tensor::backend::AutodiffBackend;
@@ -183,7 +184,7 @@ impl<T, F: FnOnce(&LocalModel<'_>) -> Result<T, Failure>> Work for Loading<'_, F
 trait Generate {
     fn run(
         &self,
-        requests: &[Request],
+        requests: &mut dyn Iterator<Item = (usize, Request)>,
         batch: usize,
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> ControlFlow<()>;
@@ -192,7 +193,7 @@ trait Generate {
 impl<B: LlamaBackend> Generate for Generator<'_, B> {
     fn run(
         &self,
-        requests: &[Request],
+        requests: &mut dyn Iterator<Item = (usize, Request)>,
         batch: usize,
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
@@ -210,13 +211,13 @@ pub struct LocalModel<'a> {
 }
 
 impl LocalModel<'_> {
-    /// Answers requests, see [`Generator::run`].
+    /// Answers requests, which events name by their places, see [`Generator::run`].
     pub fn generate(
         &self,
         requests: &[Request],
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        self.generator.run(requests, self.opened.batch, observe)
+        self.generator.run(&mut requests.iter().cloned().enumerate(), self.opened.batch, observe)
     }
 
     /// Whether a conversation leaves room for an answer.
@@ -238,10 +239,10 @@ impl AnswerSource for &LocalModel<'_> {
     fn answers(
         &mut self,
         queries: &[Query],
-        done: &mut dyn FnMut(usize, Answer) -> ControlFlow<()>,
+        done: &mut dyn FnMut(usize, Answer) -> ControlFlow<(), Option<Query>>,
     ) -> Result<ControlFlow<()>, Failure> {
         let own = self.opened.tokenizer.sampling_defaults();
-        let request = |(place, query): (usize, &Query)| {
+        let request = |place: usize, query: &Query| {
             let turn = |turn: &asft_eval::judge::Message| Message::new(&turn.role, &turn.content);
             let conversation: Vec<Message> = query.conversation.iter().map(turn).collect();
             let asft_eval::Sampling { temperature, top_k, top_p, max_new_tokens, seed } = query.sampling;
@@ -251,26 +252,36 @@ impl AnswerSource for &LocalModel<'_> {
                 top_p: top_p.or(own.top_p).unwrap_or(1.0),
                 seed,
             };
-            Ok(Request { prompt: self.opened.encode(place, &conversation)?, max_new_tokens, sampling })
+            let prompt = self.opened.encode(place, &conversation)?;
+            Ok::<_, Failure>((place, Request { prompt, max_new_tokens, sampling }))
         };
-        let requests: Vec<Request> =
-            queries.iter().enumerate().map(request).collect::<Result<_, Failure>>()?;
+        let first = queries.iter().enumerate().map(|(place, query)| request(place, query));
+        let waiting = RefCell::new(first.collect::<Result<VecDeque<_>, _>>()?);
+        let mut answered = |place: usize, generated: Generated| {
+            let stop = match generated.finish {
+                Finish::EndOfTurn => StopReason::EndOfTurn,
+                Finish::Length => StopReason::Length,
+            };
+            let text = self.decode(&generated.tokens)?;
+            Ok(match done(place, Answer { text, tokens: generated.tokens.len(), stop }) {
+                ControlFlow::Break(()) => ControlFlow::Break(()),
+                ControlFlow::Continue(next) => {
+                    // Before those that wait, so that a conversation ends soon.
+                    if let Some(query) = next {
+                        waiting.borrow_mut().push_front(request(place, &query)?);
+                    }
+                    ControlFlow::Continue(())
+                }
+            })
+        };
         let mut failed = None;
-        let flow = self.generate(&requests, &mut |event| {
-            let Event::Done(place, generated) = event else { return ControlFlow::Continue(()) };
-            match self.decode(&generated.tokens) {
-                Ok(text) => {
-                    let stop = match generated.finish {
-                        Finish::EndOfTurn => StopReason::EndOfTurn,
-                        Finish::Length => StopReason::Length,
-                    };
-                    done(place, Answer { text, tokens: generated.tokens.len(), stop })
-                }
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
+        let mut requests = std::iter::from_fn(|| waiting.borrow_mut().pop_front());
+        let flow = self.generator.run(&mut requests, self.opened.batch, &mut |event| match event {
+            Event::Token(..) => ControlFlow::Continue(()),
+            Event::Done(place, generated) => answered(place, generated).unwrap_or_else(|error| {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }),
         });
         failed.map_or(Ok(flow), Err)
     }

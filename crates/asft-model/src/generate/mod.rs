@@ -6,11 +6,7 @@
 
 mod sampling;
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    ops::ControlFlow,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
 use burn::tensor::{DType, Tensor, TensorMetadata, ops::FloatTensor};
 
@@ -59,7 +55,7 @@ pub struct Generated {
 /// What happens while sequences grow.
 #[derive(Debug)]
 pub enum Event {
-    /// A sequence, by its place among the requests, got a token.
+    /// A sequence, by the number of its request, got a token.
     Token(usize, u32),
     /// It is done.
     Done(usize, Generated),
@@ -100,34 +96,34 @@ impl<'a, B: LlamaBackend> Generator<'a, B> {
         Self { model, config, frequencies, stop, device: weight.device(), dtype: weight.dtype() }
     }
 
-    /// Answers all requests, at most `batch` at a time, and tells `observe` as they grow, which may break it off.
+    /// Answers numbered requests, at most `batch` at a time, and tells `observe` as they grow, which may break it off. A
+    /// request is taken when there is room for it, and looked for again after every step, so that `observe` may add to
+    /// those that wait.
     ///
     /// # Panics
     /// If a prompt is empty or does not fit the model's positions, or `batch` is 0.
     pub fn run(
         &self,
-        requests: &[Request],
+        requests: &mut dyn Iterator<Item = (usize, Request)>,
         batch: usize,
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         assert!(batch > 0, "a batch of no sequences");
-        let mut waiting: VecDeque<usize> = (0..requests.len()).collect();
         let layers = self.model.model.layers.len();
         let mut going = Batch { sequences: vec![], caches: (0..layers).map(|_| vec![]).collect() };
         loop {
             while going.sequences.len() < batch
-                && let Some(request) = waiting.pop_front()
+                && let Some((request, Request { prompt, max_new_tokens, sampling })) = requests.next()
             {
-                let Request { max_new_tokens, prompt, sampling } = &requests[request];
                 let room = self.config.max_position_embeddings.saturating_sub(prompt.len());
                 assert!(!prompt.is_empty() && room > 0, "prompt {request} has {} tokens", prompt.len());
-                let limit = room.min(*max_new_tokens);
+                let limit = room.min(max_new_tokens);
                 if limit == 0 {
                     observe(Event::Done(request, Generated { tokens: vec![], finish: Finish::Length }))?;
                     continue;
                 }
-                let (caches, logits) = self.read_prompt(prompt, limit);
-                let (position, sampler) = (prompt.len(), Sampler::new(*sampling));
+                let (caches, logits) = self.read_prompt(&prompt, limit);
+                let (position, sampler) = (prompt.len(), Sampler::new(sampling));
                 let mut sequence = Sequence { request, tokens: vec![], limit, position, sampler };
                 if !self.take(&mut sequence, &logits, observe)? {
                     going.sequences.push(sequence);
