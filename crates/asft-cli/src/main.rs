@@ -13,6 +13,7 @@ mod figure;
 mod generate;
 mod inspect;
 mod interrupt;
+mod number;
 mod objective;
 mod output;
 mod progress;
@@ -21,7 +22,7 @@ mod train;
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::failure::Failure;
 
@@ -76,7 +77,8 @@ enum DataCommand {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = with_negative_values(Arguments::command()).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     start_log(arguments.verbose);
     let done = match arguments.command {
         Command::Train(arguments) => train::run(arguments),
@@ -95,6 +97,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Takes `-1` after an option for its value, which may be told to be out of range, and not for a flag of the name 1.
+fn with_negative_values(command: clap::Command) -> clap::Command {
+    let values = |argument: clap::Arg| {
+        let takes_values = argument.get_action().takes_values();
+        argument.allow_negative_numbers(takes_values)
+    };
+    command.mut_args(values).mut_subcommands(with_negative_values)
 }
 
 fn fetch_failure(error: anyhow::Error) -> Failure {

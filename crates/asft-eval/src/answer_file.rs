@@ -92,7 +92,7 @@ where
     pub fn turn(&self, question: &Q, turn: usize) -> Result<&T, EvalError> {
         let row = self.rows.get(question).ok_or_else(|| {
             EvalError::Input(format!(
-                "{}: has no answer to question {question}\nhint: answer it first, or leave it out of the questions",
+                "{}: has no answer to question {question}\nhint: answer it first, or leave it out of the questions (--limit N takes the first N)",
                 self.path.display()
             ))
         })?;

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     failure::Failure,
     generate::{LocalModel, ModelOptions, Opened, Rows},
+    number::whole,
     output::{self, note},
     train::interruptible,
 };
@@ -38,29 +39,29 @@ pub struct Arguments {
     /// Rows with instruction, input and output.
     #[arg(long, value_name = "F")]
     data: String,
-    /// Only the first rows.
-    #[arg(long, value_name = "N")]
-    rows: Option<usize>,
+    /// Predicts only the first rows.
+    #[arg(long, value_name = "N", value_parser = whole(1usize))]
+    limit: Option<usize>,
     /// Directory of the predictions, a folder each model; those that are there are gone on with.
     #[arg(long, value_name = "DIR")]
     output_dir: PathBuf,
     /// Most tokens of prompt and label together; longer ones are cut as LLaMA-Factory does.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = whole(1usize))]
     cutoff: usize,
     /// Tokens after which a prediction is cut.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = whole(1usize))]
     max_new_tokens: usize,
     /// Temperature of the sampled predictions.
     #[arg(long, default_value_t = 0.95)]
     temperature: f64,
     /// Only so many of the likeliest tokens; 0: all.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = whole(0usize))]
     top_k: usize,
     /// Only the likeliest tokens that together have this probability.
     #[arg(long, default_value_t = 0.7)]
     top_p: f64,
     /// Seeds of the sampled predictions; greedy ones are made besides.
-    #[arg(long, value_name = "SEED", num_args = 0.., value_delimiter = ',', default_values_t = [0, 1, 2])]
+    #[arg(long, value_name = "SEED", num_args = 0.., value_delimiter = ',', default_values_t = [0, 1, 2], value_parser = whole(0u64))]
     seeds: Vec<u64>,
     /// Prints one JSON object.
     #[arg(long)]
@@ -112,7 +113,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     {
         return Err(Failure::input(format!("--seeds: {} is given twice", seed.1)));
     }
-    let rows = read(&arguments.data, arguments.rows)?;
+    let mut rows = read(&arguments.data)?;
+    let in_data = rows.len();
+    rows.truncate(arguments.limit.unwrap_or(usize::MAX));
+    if rows.len() < in_data {
+        note!("the first {} of {in_data} rows", rows.len());
+    }
     let ids: Vec<String> = arguments.model.iter().map(|path| model_id(path)).collect();
     if let Some((_, id)) = ids.iter().enumerate().find(|(i, id)| ids[..*i].contains(id)) {
         return Err(Failure::input(format!(
@@ -123,11 +129,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut models = vec![];
     for (id, path) in ids.iter().zip(&arguments.model) {
         let opened = arguments.options.open(path, arguments.data.clone().into())?;
-        let questions: Vec<Question> = rows
-            .iter()
-            .enumerate()
-            .map(|(place, row)| question(&opened, place, row, arguments.cutoff))
-            .collect::<Result<_, _>>()?;
+        let questions: Vec<Question> =
+            rows.iter().map(|row| question(&opened, row, arguments.cutoff)).collect::<Result<_, _>>()?;
         let directory = arguments.output_dir.join(id);
         std::fs::create_dir_all(&directory)
             .map_err(|error| Failure::input(format!("--output-dir {}: {error}", directory.display())))?;
@@ -137,7 +140,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
                 let drawing = seed.map_or("greedy".to_owned(), |seed| format!("seed-{seed}"));
                 note!("{id}, {drawing}");
                 let file = directory.join(format!("predictions-{drawing}.jsonl"));
-                let predictions = predict(arguments, model, &questions, seed, &file, &interrupted)?;
+                let predictions = predict(arguments, model, &questions, in_data, seed, &file, &interrupted)?;
                 measured.push(measure(drawing, &predictions));
             }
             Ok(measured)
@@ -165,16 +168,19 @@ fn model_id(path: &Path) -> String {
     path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn read(data: &str, most: Option<usize>) -> Result<Vec<PreferenceRow>, Failure> {
-    let mut rows = vec![];
+fn read(data: &str) -> Result<Vec<PreferenceRow>, Failure> {
+    let (mut rows, mut dropped) = (vec![], 0);
     for source in Source::expand(&[data.to_owned()])? {
         for row in SchemaRows::open(&source, Format::Named(Schema::Alpaca))? {
-            if let (_, Converted::Row(row)) = row? {
-                rows.push(row);
+            match row? {
+                (_, Converted::Row(row)) => rows.push(row),
+                (_, Converted::Dropped { .. }) => dropped += 1,
             }
         }
     }
-    rows.truncate(most.unwrap_or(usize::MAX));
+    if dropped > 0 {
+        note!("{data}: {dropped} rows without an instruction or an output are left out");
+    }
     match rows.is_empty() {
         true => Err(Failure::input(format!("{data}: holds no row with an instruction and an output"))),
         false => Ok(rows),
@@ -182,7 +188,7 @@ fn read(data: &str, most: Option<usize>) -> Result<Vec<PreferenceRow>, Failure> 
 }
 
 /// Prompt and label cut to fit `cutoff` together.
-fn question(opened: &Opened, place: usize, row: &PreferenceRow, cutoff: usize) -> Result<Question, Failure> {
+fn question(opened: &Opened, row: &PreferenceRow, cutoff: usize) -> Result<Question, Failure> {
     let pair = opened
         .tokenizer
         .encode_pair(row, &opened.template)
@@ -191,8 +197,8 @@ fn question(opened: &Opened, place: usize, row: &PreferenceRow, cutoff: usize) -
     let prompt = pair.prompt[..source].to_vec();
     if prompt.is_empty() {
         return Err(Failure::input(format!(
-            "row {}: --cutoff {cutoff} leaves nothing of the prompt\nhint: raise it",
-            place + 1
+            "{}: --cutoff {cutoff} leaves nothing of the prompt\nhint: raise it",
+            row.origin
         )));
     }
     let label =
@@ -213,11 +219,13 @@ fn cut([source, target]: [usize; 2], limit: usize) -> [usize; 2] {
     [source.min(limit.saturating_sub(kept)), kept]
 }
 
-/// The predictions for all questions, those of an earlier sitting taken from `file`.
+/// The predictions for all questions, those of an earlier sitting taken from `file`, which may have some for further ones
+/// of the `in_data`.
 fn predict(
     arguments: &Arguments,
     model: &LocalModel<'_>,
     questions: &[Question],
+    in_data: usize,
     seed: Option<u64>,
     file: &Path,
     interrupted: &AtomicBool,
@@ -229,8 +237,9 @@ fn predict(
     };
     let settings =
         format!("{} {drawn} max_new_tokens {max_new_tokens} cutoff {cutoff}", model.opened.settings()?);
-    let fit = |place: usize, row: &Prediction| {
-        questions.get(place).is_some_and(|question| question.label == row.label)
+    let fit = |place: usize, row: &Prediction| match questions.get(place) {
+        Some(question) => question.label == row.label,
+        None => place < in_data,
     };
     let mut done = Rows::open(file, &settings, fit)?;
     let places: Vec<usize> = (0..questions.len()).filter(|place| !done.has(*place)).collect();
@@ -244,6 +253,7 @@ fn predict(
         Request { prompt: questions[*place].prompt.clone(), max_new_tokens, sampling }
     };
     let requests: Vec<Request> = places.iter().map(request).collect();
+    let mut open = requests.len();
     let mut result = Ok(());
     let flow = model.generate(&requests, &mut |event| {
         if interrupted.load(Ordering::Relaxed) {
@@ -260,8 +270,9 @@ fn predict(
                 ended: generated.finish == Finish::EndOfTurn,
             };
             done.add(places[request], prediction)?;
-            if done.count().is_multiple_of(20) || done.count() == questions.len() {
-                note!("predicted {}/{}", done.count(), questions.len());
+            open -= 1;
+            if open.is_multiple_of(20) {
+                note!("predicted {}/{}", questions.len() - open, questions.len());
             }
             Ok(())
         });
@@ -279,7 +290,9 @@ fn predict(
             "interrupted; what is predicted is kept\nhint: the same command goes on from there".to_owned(),
         ));
     }
-    done.finish()
+    let mut predictions = done.finish()?;
+    predictions.truncate(questions.len());
+    Ok(predictions)
 }
 
 fn measure(drawing: String, predictions: &[Prediction]) -> Measured {

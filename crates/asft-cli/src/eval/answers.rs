@@ -23,6 +23,7 @@ use serde_json::{Map, json};
 use crate::{
     failure::Failure,
     generate::ModelArguments,
+    number::whole,
     output::{check_writable, note},
     train::interruptible,
 };
@@ -42,8 +43,11 @@ pub struct Arguments {
     #[arg(long, value_name = "A.jsonl")]
     pub output: PathBuf,
     /// Seed of the draws; each answer draws on its own.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole(0u64))]
     pub seed: u64,
+    /// Answers only the first questions; without it, or with more, a later run goes on.
+    #[arg(long, value_name = "N", value_parser = whole(1usize))]
+    pub limit: Option<usize>,
 }
 
 /// A question as a benchmark asks it.
@@ -109,13 +113,16 @@ pub fn answer<Q: Asked>(arguments: &Arguments, kind: Kind, questions: &[Q]) -> R
             )));
         }
     }
-    let open: Vec<(usize, &Q)> = questions
-        .iter()
-        .enumerate()
-        .filter(|(_, question)| !file.rows.contains_key(&question.id()))
-        .collect();
-    let mut answered = questions.len() - open.len();
-    note!("{} questions, {answered} answered already", questions.len());
+    let asked = &questions[..arguments.limit.unwrap_or(usize::MAX).min(questions.len())];
+    let open: Vec<(usize, &Q)> =
+        asked.iter().enumerate().filter(|(_, question)| !file.rows.contains_key(&question.id())).collect();
+    let mut answered = asked.len() - open.len();
+    match asked.len() == questions.len() {
+        true => note!("{} questions, {answered} answered already", asked.len()),
+        false => {
+            note!("the first {} of {} questions, {answered} answered already", asked.len(), questions.len());
+        }
+    }
     if open.is_empty() {
         return Ok(());
     }
@@ -146,14 +153,14 @@ pub fn answer<Q: Asked>(arguments: &Arguments, kind: Kind, questions: &[Q]) -> R
                 return ControlFlow::Break(());
             }
             answered += 1;
-            note!("answered {answered}/{}", questions.len());
+            note!("answered {answered}/{}", asked.len());
             ControlFlow::Continue(())
         })?;
         written?;
         if flow.is_break() {
             return Err(Failure::Interrupted(format!(
                 "interrupted with {answered} of {} questions answered\nhint: the same command goes on from there",
-                questions.len()
+                asked.len()
             )));
         }
         let tokens: usize = lengths.iter().map(|(tokens, _)| tokens).sum();

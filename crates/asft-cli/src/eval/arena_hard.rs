@@ -19,12 +19,13 @@ use serde_json::{Map, json};
 use super::{
     answers::{self, Asked},
     calibration,
-    judging::{JudgeArguments, write_judgments},
+    judging::{JudgeArguments, take_first, write_judgments},
     print_json,
     table::{interval, number, table},
 };
 use crate::{
     failure::Failure,
+    number::whole,
     output::{self, note},
 };
 
@@ -51,7 +52,7 @@ pub struct AnswerArguments {
     #[command(flatten)]
     answers: answers::Arguments,
     /// Tokens after which an answer is cut.
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, default_value_t = 4096, value_parser = whole(1usize))]
     max_new_tokens: usize,
 }
 
@@ -121,8 +122,9 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<Answers>, EvalError> {
 }
 
 fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
-    let questions = Questions::read(&arguments.questions)?;
-    let answers = read_all(&arguments.answers)?;
+    let mut questions = Questions::read(&arguments.questions)?;
+    let mut answers = read_all(&arguments.answers)?;
+    take_first(arguments.judge.limit, &mut questions.rows, &mut answers, |row| row.question_id.clone())?;
     asft_eval::answer_file::distinct_ids(answers.iter().map(|file| file.id.as_str()))?;
     let baseline = read_answers(&arguments.baseline_answers)?;
     let config = match &arguments.prompts {

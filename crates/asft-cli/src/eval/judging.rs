@@ -2,13 +2,16 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fmt::Display,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
 use asft_eval::{
-    Judged, jsonl,
+    Judged,
+    answer_file::AnswerFile,
+    jsonl,
     judge::{
         Budget, Cache, Endpoint, Item, JudgeRun, Judgment, Limits, Observer, Params, Prices, Settings,
         Status, SystemClock, Transport, failures_path, jitter, plan, write_failures,
@@ -16,12 +19,13 @@ use asft_eval::{
 };
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::print_json;
 use crate::{
     failure::Failure,
+    number::{seconds, whole},
     output::{self, check_writable, note},
     train::interruptible,
 };
@@ -42,7 +46,7 @@ pub struct JudgeArguments {
     #[arg(long, value_name = "DIR", default_value = "cache/judge")]
     cache: PathBuf,
     /// Requests under way at a time.
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = whole(1usize))]
     parallel: usize,
     /// Requests a minute at most.
     #[arg(long, value_name = "N")]
@@ -51,10 +55,10 @@ pub struct JudgeArguments {
     #[arg(long, value_name = "N")]
     tpm: Option<f64>,
     /// Seconds that a request may take.
-    #[arg(long, value_name = "S", default_value_t = 180.0)]
-    timeout: f64,
+    #[arg(long, value_name = "S", default_value = "180", value_parser = seconds)]
+    timeout: Duration,
     /// How often a request is sent before its item fails.
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = whole(1u32))]
     max_attempts: u32,
     /// Price of a million tokens in.
     #[arg(long, value_name = "X", requires = "price_out")]
@@ -65,6 +69,9 @@ pub struct JudgeArguments {
     /// Starts no request that could take the cost beyond this.
     #[arg(long, value_name = "X")]
     max_spend: Option<f64>,
+    /// Judges only the answers to the first questions.
+    #[arg(long, value_name = "N", value_parser = whole(1usize))]
+    pub limit: Option<usize>,
     /// Sends nothing and prints what a run would take.
     #[arg(long)]
     pub dry_run: bool,
@@ -140,6 +147,7 @@ impl JudgeArguments {
             _ => None,
         };
         let budget = Budget::new(prices, self.max_spend)?;
+        budget.check(&params)?;
         let limits = Limits::per_minute(self.rpm, self.tpm)?;
         if self.dry_run {
             print_json(&plan(items, judge, &params, &Cache::read(&self.cache)?, reply_tokens, prices))?;
@@ -147,11 +155,7 @@ impl JudgeArguments {
         }
         let endpoint = match self.offline {
             true => None,
-            false => {
-                let timeout = Duration::try_from_secs_f64(self.timeout).ok().filter(|time| !time.is_zero());
-                let timeout = timeout.ok_or_else(|| Failure::input("--timeout must be above 0 seconds"))?;
-                Some(Endpoint::new(&self.base_url, &self.api_key_env, timeout)?)
-            }
+            false => Some(Endpoint::new(&self.base_url, &self.api_key_env, self.timeout)?),
         };
         let cache = match self.offline {
             true => Cache::read(&self.cache)?,
@@ -219,6 +223,28 @@ impl JudgeArguments {
         let judged = outcome.judgments.into_iter().map(Judged::from).collect();
         Ok(Some(Judging { judged, end, failures: failures_path(output) }))
     }
+}
+
+/// Leaves the first `limit` questions, and of the answers those to them; before that, all must be to these questions.
+pub fn take_first<Q, I, T>(
+    limit: Option<usize>,
+    questions: &mut Vec<Q>,
+    answers: &mut [AnswerFile<I, T>],
+    id: impl Fn(&Q) -> I,
+) -> Result<(), Failure>
+where
+    I: Ord + Clone + Display + Serialize + DeserializeOwned,
+    T: Serialize + DeserializeOwned,
+{
+    let Some(limit) = limit.filter(|limit| *limit < questions.len()) else { return Ok(()) };
+    let places: BTreeMap<I, usize> = questions.iter().map(&id).zip(0..).collect();
+    for file in &mut *answers {
+        file.only_questions(|question| places.contains_key(question))?;
+        file.rows.retain(|question, _| places[question] < limit);
+    }
+    note!("the first {limit} of {} questions", questions.len());
+    questions.truncate(limit);
+    Ok(())
 }
 
 /// Writes judgments in place of those that were there, unless they are fewer.

@@ -4,6 +4,7 @@ mod alpaca;
 mod answers;
 mod arena_hard;
 mod calibration;
+mod categories;
 mod judge;
 mod judging;
 mod mt_bench;

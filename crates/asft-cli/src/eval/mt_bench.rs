@@ -1,12 +1,11 @@
 //! `asft eval mt-bench`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use asft_eval::{
-    EvalError, Sampling, derived_seed,
+    EvalError, Sampling,
+    answer_file::distinct_ids,
+    derived_seed,
     mt_bench::{
         self, Answers, JudgmentFile, Mode, Options, PairGame, Prompts, Question, Questions, Shown,
         SingleCall, Summary, pair_games, pair_rows, read_answers, show, single_calls, single_rows,
@@ -19,14 +18,14 @@ use serde_json::{Map, json};
 
 use super::{
     answers::{self, Asked},
-    calibration,
-    judging::{JudgeArguments, write_judgments},
+    calibration, categories,
+    judging::{JudgeArguments, take_first, write_judgments},
     print_json,
     table::{interval, number, table},
 };
 use crate::{
     failure::Failure,
-    figure::{self, Panel},
+    number::whole,
     output::{self, note},
 };
 
@@ -53,7 +52,7 @@ pub struct AnswerArguments {
     #[command(flatten)]
     answers: answers::Arguments,
     /// Tokens after which an answer is cut.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = whole(1usize))]
     max_new_tokens: usize,
 }
 
@@ -153,8 +152,9 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<Answers>, EvalError> {
 }
 
 fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
-    let questions = Questions::read(&arguments.questions)?;
-    let answers = read_all(&arguments.answers)?;
+    let mut questions = Questions::read(&arguments.questions)?;
+    let mut answers = read_all(&arguments.answers)?;
+    take_first(arguments.judge.limit, &mut questions.rows, &mut answers, |question| question.question_id)?;
     let references = arguments.references.as_ref().map(|path| read_answers(path)).transpose()?;
     if let Some(doubts) = references.as_ref().and_then(mt_bench::doubts) {
         note!("{doubts}");
@@ -271,7 +271,7 @@ fn shown(arguments: &ShowArguments) -> Result<(), Failure> {
         (Some(questions), false) => {
             let own = Prompts::own();
             let prompts = prompts.as_ref().unwrap_or(&own);
-            Some(single_calls(questions, &read_all(&arguments.answers)?, references.as_ref(), prompts)?)
+            Some(calls_of_answered(questions, &read_all(&arguments.answers)?, references.as_ref(), prompts)?)
         }
         _ => None,
     };
@@ -290,19 +290,9 @@ fn shown(arguments: &ShowArguments) -> Result<(), Failure> {
     }
     let shown = show(&files, &options)?;
     if let Some(path) = &arguments.plot {
-        let models =
-            shown.summary.models.iter().map(|model| (model.model.clone(), model.by_category.clone()));
-        match categories(&models.collect::<Vec<_>>()) {
-            Some(panel) => {
-                let svg = figure::svg(vec![vec![panel]], [620.0, 520.0]);
-                output::write_file(path, svg.as_bytes())?;
-            }
-            None => {
-                return Err(Failure::input(
-                    "--plot draws categories\nhint: name the --questions, which have them",
-                ));
-            }
-        }
+        let models = shown.summary.models.iter();
+        let models: Vec<_> = models.map(|model| (model.model.clone(), model.by_category.clone())).collect();
+        categories::plot(&models, questions.is_some(), path)?;
     }
     calibration::warn(&arguments.cache, "mt-bench", &shown.summary.judge)?;
     match arguments.json {
@@ -315,14 +305,21 @@ fn shown(arguments: &ShowArguments) -> Result<(), Failure> {
     }
 }
 
-/// Categories of models around a circle; `None` without any.
-pub fn categories(models: &[(String, BTreeMap<String, f64>)]) -> Option<Panel> {
-    let axes: BTreeSet<&String> = models.iter().flat_map(|(_, by_category)| by_category.keys()).collect();
-    let axes: Vec<String> = axes.into_iter().cloned().collect();
-    let whole = models.iter().filter(|(_, of)| axes.iter().all(|axis| of.contains_key(axis)));
-    let series: Vec<_> =
-        whole.map(|(model, of)| (model.clone(), axes.iter().map(|axis| of[axis]).collect())).collect();
-    (axes.len() > 2 && !series.is_empty()).then(|| Panel::radar("Ratings by category", &axes, 10.0, &series))
+/// The calls of each model's answers, which need not be to all questions.
+fn calls_of_answered(
+    questions: &Questions,
+    answers: &[Answers],
+    references: Option<&Answers>,
+    prompts: &Prompts,
+) -> Result<Vec<SingleCall>, EvalError> {
+    distinct_ids(answers.iter().map(|file| file.id.as_str()))?;
+    let mut calls = vec![];
+    for file in answers {
+        let answered = questions.rows.iter().filter(|question| file.rows.contains_key(&question.question_id));
+        let answered = Questions { rows: answered.cloned().collect() };
+        calls.extend(single_calls(&answered, std::slice::from_ref(file), references, prompts)?);
+    }
+    Ok(calls)
 }
 
 fn as_text(shown: &Shown, fastchat: bool) -> String {

@@ -9,10 +9,11 @@ use asft_eval::{
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::{calibration, mt_bench::categories};
+use super::{calibration, categories};
 use crate::{
     failure::Failure,
     figure::{self, Panel},
+    number::whole,
     output,
 };
 
@@ -31,7 +32,7 @@ pub struct Arguments {
     #[arg(long, value_name = "J.jsonl", num_args = 1.., requires = "answers")]
     judgments: Vec<PathBuf>,
     /// How many examples, spread over the questions.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = whole(0usize))]
     examples: usize,
     /// Where `asft eval judge calibrate` left what is known of judges.
     #[arg(long, value_name = "DIR", default_value = "cache/judge")]
@@ -253,7 +254,7 @@ fn bench(number: usize, summary: &Value) -> Vec<Block> {
             svg: figure::svg(vec![vec![panel]], [760.0, height(&models)]),
         });
     }
-    if let Some(panel) = categories(&by_category) {
+    if let Some(panel) = categories::panel(&by_category) {
         blocks.push(Block::Figure {
             name: format!("mt-bench-categories-{number}"),
             caption: "Means by category over both turns.".to_owned(),
@@ -345,14 +346,23 @@ fn examples(arguments: &Arguments, questions: &Path) -> Result<Vec<Block>, Failu
         .map(|path| Ok(jsonl::read(path)?.into_iter().map(|(_, row)| row).collect::<Vec<_>>()))
         .collect::<Result<Vec<_>, Failure>>()?
         .concat();
+    let answers: Vec<(String, Vec<Value>)> = arguments
+        .answers
+        .iter()
+        .map(|path| {
+            let model = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            Ok((model, jsonl::read(path)?.into_iter().map(|(_, row)| row).collect()))
+        })
+        .collect::<Result<_, Failure>>()?;
+    let answered =
+        |id: &Value| answers.iter().any(|(_, rows)| rows.iter().any(|row| row["question_id"] == *id));
+    let questions: Vec<_> = questions.into_iter().filter(|(id, _)| answered(id)).collect();
     let mut blocks = vec![Block::Heading("Examples".to_owned())];
     let step = (questions.len() / arguments.examples.max(1)).max(1);
     for (id, turns) in questions.iter().step_by(step).take(arguments.examples) {
         blocks.push(Block::Text(format!("Question {}", shown(id, 0))));
-        for path in &arguments.answers {
-            let model = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let answer = jsonl::read(path)?.into_iter().find(|(_, row)| row["question_id"] == *id);
-            let Some((_, answer)) = answer else { continue };
+        for (model, rows) in &answers {
+            let Some(answer) = rows.iter().find(|row| row["question_id"] == *id) else { continue };
             let texts = answer["choices"][0]["turns"].as_array().cloned().unwrap_or_default();
             let mut text = String::new();
             for (turn, (asked, said)) in turns.iter().zip(&texts).enumerate() {

@@ -1,5 +1,6 @@
 //! `asft generate`.
 
+mod input;
 mod model;
 mod rows;
 
@@ -11,17 +12,20 @@ use std::{
 };
 
 use asft_data::Message;
-use asft_eval::{derived_seed, jsonl};
+use asft_eval::derived_seed;
 use asft_model::generate::{Event, Finish, Request, Sampling};
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use self::input::Prompt;
 pub use self::{
     model::{LocalModel, ModelArguments, ModelOptions, Opened},
     rows::Rows,
 };
 use crate::{
     failure::Failure,
+    number::whole,
     output::{self, note},
     train::interruptible,
 };
@@ -33,9 +37,12 @@ pub struct Arguments {
     /// A question, as one user's turn; the answer goes to standard output as it grows.
     #[arg(long, value_name = "TEXT", required_unless_present = "input", conflicts_with_all = ["input", "output"])]
     prompt: Option<String>,
-    /// Rows with a prompt each, a text or a list of {role, content} (JSON Lines).
+    /// Rows with a prompt each, a text or a list of {role, content} (JSON Lines); other columns go into the output.
     #[arg(long, value_name = "F.jsonl", requires = "output")]
     input: Option<PathBuf>,
+    /// Answers only the first rows; with more, --resume goes on.
+    #[arg(long, value_name = "N", requires = "input", value_parser = whole(1usize))]
+    limit: Option<usize>,
     /// Where the answers go, a row for each row.
     #[arg(long, value_name = "F.jsonl")]
     output: Option<PathBuf>,
@@ -52,13 +59,13 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1.0)]
     top_p: f64,
     /// Only so many of the likeliest tokens; 0: all.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole(0usize))]
     top_k: usize,
     /// Tokens after which an answer is cut.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = whole(1usize))]
     max_new_tokens: usize,
     /// Seed of the draws; each row draws on its own.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole(0u64))]
     seed: u64,
 }
 
@@ -136,23 +143,15 @@ fn answer(arguments: &Arguments, prompt: &str) -> Result<(), Failure> {
     })
 }
 
-/// A row of the input.
-#[derive(Deserialize)]
-struct Row {
-    prompt: Prompt,
-}
+/// What an output's row has beside prompt and columns of its input.
+const OWN_COLUMNS: [&str; 5] = ["index", "text", "token_ids", "finish", "settings"];
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Prompt {
-    Text(String),
-    Turns(Vec<Message>),
-}
-
-/// A row of the output.
+/// A row of the output, but for what [`Rows`] adds.
 #[derive(Serialize, Deserialize)]
 struct AnswerRow {
     prompt: Prompt,
+    #[serde(flatten)]
+    columns: Map<String, Value>,
     text: String,
     token_ids: Vec<u32>,
     /// `end_of_turn` or `length`.
@@ -160,9 +159,10 @@ struct AnswerRow {
 }
 
 fn answer_rows(arguments: &Arguments, input: &Path, output: &Path) -> Result<(), Failure> {
-    let rows: Vec<(usize, Row)> = jsonl::read_as(input)?;
-    if rows.is_empty() {
-        return Err(Failure::input(format!("{}: holds no row", input.display())));
+    let rows = input::read(input, &OWN_COLUMNS)?;
+    let limit = arguments.limit.unwrap_or(usize::MAX).min(rows.len());
+    if limit < rows.len() {
+        note!("the first {limit} of {} rows", rows.len());
     }
     output::check_writable(output, &[input.to_owned()])?;
     if output.exists() && !arguments.resume {
@@ -183,15 +183,16 @@ fn answer_rows(arguments: &Arguments, input: &Path, output: &Path) -> Result<(),
         arguments.system.as_deref().unwrap_or_default()
     );
     let mut requests = vec![];
-    for (place, (line, row)) in rows.iter().enumerate() {
-        let prompt = opened.encode(line - 1, &arguments.conversation(&row.prompt))?;
+    for (place, row) in rows[..limit].iter().enumerate() {
+        let prompt = opened.encode(row.line - 1, &arguments.conversation(&row.prompt))?;
         let sampling = arguments.sampling(derived_seed(arguments.seed, &[&place.to_string()]));
         requests.push(Request { prompt, max_new_tokens: arguments.max_new_tokens, sampling });
     }
-    let fit =
-        |place: usize, row: &AnswerRow| rows.get(place).is_some_and(|(_, input)| input.prompt == row.prompt);
+    let fit = |place: usize, row: &AnswerRow| {
+        rows.get(place).is_some_and(|input| input.prompt == row.prompt && input.columns == row.columns)
+    };
     let mut answered = Rows::open(output, &settings, fit)?;
-    let places: Vec<usize> = (0..rows.len()).filter(|place| !answered.has(*place)).collect();
+    let places: Vec<usize> = (0..limit).filter(|place| !answered.has(*place)).collect();
     let requests: Vec<Request> = places.iter().map(|place| requests[*place].clone()).collect();
     let interrupted = interruptible("stopping; what is answered is kept")?;
     if !requests.is_empty() {
@@ -213,8 +214,9 @@ fn answer_rows(arguments: &Arguments, input: &Path, output: &Path) -> Result<(),
                         Finish::EndOfTurn => "end_of_turn".to_owned(),
                         Finish::Length => "length".to_owned(),
                     };
-                    let prompt = rows[place].1.prompt.clone();
-                    answered.add(place, AnswerRow { prompt, text, token_ids: generated.tokens, finish })
+                    let (prompt, columns) = (rows[place].prompt.clone(), rows[place].columns.clone());
+                    let token_ids = generated.tokens;
+                    answered.add(place, AnswerRow { prompt, columns, text, token_ids, finish })
                 });
                 match written {
                     Ok(()) => stop_if(&interrupted),

@@ -70,11 +70,6 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         self.done.contains_key(&place)
     }
 
-    /// How many have.
-    pub fn count(&self) -> usize {
-        self.done.len()
-    }
-
     /// Appends the row of a place.
     pub fn add(&mut self, place: usize, row: T) -> Result<(), Failure> {
         let row = Row { index: place, row, settings: self.settings.clone() };

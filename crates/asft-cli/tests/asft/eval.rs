@@ -71,7 +71,10 @@ fn questions_are_answered_judged_and_scored() {
         &["--questions", "q.jsonl", "--output", "m.jsonl", "--max-new-tokens", "8"],
     ]
     .concat();
-    scratch.ok(&answer);
+    let sitting = scratch.run(&answer);
+    // Not by batches: each is in the file once it is answered.
+    let counts: Vec<_> = ["answered 1/4", "answered 2/4", "answered 3/4", "answered 4/4"].into();
+    assert!(counts.iter().all(|count| stderr(&sitting).contains(count)), "{}", stderr(&sitting));
     let answered = rows(&scratch.path("m.jsonl"));
     assert_eq!(answered.len(), 4);
     assert!(answered.iter().all(|row| row["choices"][0]["turns"].as_array().unwrap().len() == 2));
@@ -124,6 +127,167 @@ fn questions_are_answered_judged_and_scored() {
             && !page.contains("href"),
         "{page}"
     );
+}
+
+#[test]
+fn the_first_questions_are_answered_judged_and_shown_as_such() {
+    let scratch = Scratch::new();
+    scratch.write("q.jsonl", questions(4));
+    scratch.write("r.jsonl", answers(4));
+    let model = tiny("llama3");
+    let answer = [
+        &["eval", "mt-bench", "answer", "--model", model.to_str().unwrap(), "--model-id", "tiny"][..],
+        &["--questions", "q.jsonl", "--output", "m.jsonl", "--max-new-tokens", "8", "--batch", "1"],
+    ]
+    .concat();
+    let sitting = scratch.run(&[&answer[..], &["--limit", "2"]].concat());
+    assert!(stderr(&sitting).contains("the first 2 of 4 questions, 0 answered"), "{}", stderr(&sitting));
+    let ids =
+        || rows(&scratch.path("m.jsonl")).iter().map(|row| row["question_id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(), [81, 82]);
+    // Missing answers are told, unless fewer are asked for.
+    let stub = Stub::start(&scratch, &["--behave", "fixed:7"]);
+    let whole = scratch.run(&judging(&stub.1, &[]));
+    assert_eq!(whole.status.code(), Some(2));
+    assert!(
+        stderr(&whole).contains(
+            "no answer to question 83\nhint: answer it first, or leave it out of the questions (--limit N"
+        ),
+        "{}",
+        stderr(&whole)
+    );
+    scratch.ok(&judging(&stub.1, &["--limit", "2"]));
+    let show = ["eval", "mt-bench", "show", "--judgments", "j.jsonl", "--questions", "q.jsonl"];
+    let rebuilt = [&show[..], &["--answers", "m.jsonl", "--references", "r.jsonl"]].concat();
+    for show in [&show[..], &rebuilt] {
+        let text = scratch.ok(show);
+        for told in ["4/8", "without a rating that counts: missing 4", "m: few questions (2)"] {
+            assert!(text.contains(told), "{told}: {text}");
+        }
+    }
+    let plot = scratch.run(&[&show[..], &["--plot", "p.svg"]].concat());
+    assert_eq!(plot.status.code(), Some(2));
+    assert!(stderr(&plot).contains("--plot: a circle needs three categories"), "{}", stderr(&plot));
+
+    // The rest is answered later, and may be there when only the first are judged.
+    scratch.ok(&answer);
+    assert_eq!(ids(), [81, 82, 83, 84]);
+    let before = std::fs::read(scratch.path("j.jsonl")).unwrap();
+    scratch.ok(&judging(&stub.1, &["--limit", "2"]));
+    assert_eq!(std::fs::read(scratch.path("j.jsonl")).unwrap(), before);
+    scratch.ok(&judging(&stub.1, &[]));
+    assert!(scratch.ok(&show).contains("8/8"));
+}
+
+#[test]
+fn arena_hards_first_questions_are_answered_and_judged() {
+    let scratch = Scratch::new();
+    let id = |number: usize| format!("{number:032x}");
+    scratch.write("q.jsonl", lines((0..3).map(|number| json!({"question_id": id(9 - number), "category": "c", "cluster": "c", "turns": [{"content": format!("Say {number}.")}]}))));
+    scratch.write("base.jsonl", lines((0..3).map(|number| json!({"question_id": id(9 - number), "model_id": "base", "choices": [{"index": 0, "turns": [{"content": "Well."}]}]}))));
+    let model = tiny("llama3");
+    scratch.ok(&[
+        &[
+            "eval",
+            "arena-hard",
+            "answer",
+            "--model",
+            model.to_str().unwrap(),
+            "--model-id",
+            "tiny",
+            "--limit",
+            "2",
+        ][..],
+        &["--questions", "q.jsonl", "--output", "m.jsonl", "--max-new-tokens", "8"],
+    ]
+    .concat());
+    // The first of the question file, sorted by their ids.
+    assert_eq!(
+        rows(&scratch.path("m.jsonl")).iter().map(|row| row["question_id"].clone()).collect::<Vec<_>>(),
+        [id(8), id(9)]
+    );
+    let stub = Stub::start(&scratch, &["--behave", "longer"]);
+    let judge = [
+        &[
+            "eval",
+            "arena-hard",
+            "judge",
+            "--questions",
+            "q.jsonl",
+            "--answers",
+            "m.jsonl",
+            "--baseline-answers",
+        ][..],
+        &[
+            "base.jsonl",
+            "--output-dir",
+            "j",
+            "--judge-model",
+            "stub",
+            "--base-url",
+            &stub.1,
+            "--cache",
+            "cache",
+        ],
+        &["--limit", "2"],
+    ]
+    .concat();
+    scratch.ok(&judge);
+    let text = scratch.ok(&[
+        "eval",
+        "arena-hard",
+        "show",
+        "--judgments",
+        "j/m.jsonl",
+        "--baseline",
+        "base",
+        "--questions",
+        "q.jsonl",
+    ]);
+    assert!(
+        text.contains("m: 4 games, 0 without a verdict (missing 2)") && text.contains("m: few questions (2)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_stub_answers_for_no_other_judge() {
+    let scratch = Scratch::new();
+    scratch.write("q.jsonl", questions(2));
+    scratch.write("m.jsonl", answers(2));
+    scratch.write("r.jsonl", answers(2));
+    let stub = Stub::start(&scratch, &["--behave", "hash"]);
+    let mut arguments = judging(&stub.1, &[]);
+    *arguments.iter_mut().find(|word| **word == "stub").unwrap() = "gpt-4";
+    let other = scratch.run(&arguments);
+    assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
+    assert!(stderr(&other).contains("--judge-model gpt-4: a stub answers for it"), "{}", stderr(&other));
+    assert!(!scratch.path("j.jsonl").exists());
+    assert_eq!(std::fs::read_to_string(scratch.path("cache/replies.jsonl")).unwrap(), "");
+}
+
+#[test]
+fn control_characters_reach_neither_terminal_nor_page() {
+    let scratch = Scratch::new();
+    scratch.write("q.jsonl", questions(1));
+    let clear = "\u{1b}[2J";
+    let answer = |id: i64| json!({"question_id": id, "model_id": "m", "choices": [{"turns": [format!("a\t{clear}"), "b\nc"]}]});
+    scratch.write("m.jsonl", lines([answer(81)]));
+    scratch.write("s.json", json!({"judge": clear, "models": [], "compare": [], "pairs": []}).to_string());
+    scratch.ok(&[
+        &["eval", "report", "--summary", "s.json", "--questions", "q.jsonl", "--answers", "m.jsonl"][..],
+        &["--output", "report.html"],
+    ]
+    .concat());
+    let page = std::fs::read_to_string(scratch.path("report.html")).unwrap();
+    assert!(page.contains("a\t␛[2J") && page.contains("b\nc") && !page.contains('\u{1b}'), "{page}");
+    let judgment = json!({"question_id": 81, "model": "m", "judge": [clear, "single-v1"], "user_prompt": "p", "judgment": "[[5]]", "score": 5, "turn": 1});
+    scratch.write("j.jsonl", lines([judgment]));
+    let told = scratch.run(&["eval", "mt-bench", "show", "--judgments", "j.jsonl", "--judge", "x"]);
+    assert!(stderr(&told).contains("there are some by ␛[2J"), "{}", stderr(&told));
+    // What is not shown but kept is as it was.
+    let kept = scratch.ok(&["eval", "mt-bench", "show", "--judgments", "j.jsonl"]);
+    assert!(kept.contains(clear), "{kept}");
 }
 
 #[test]
@@ -230,7 +394,14 @@ fn alpaca_rows_are_predicted_greedily_and_by_seeds() {
     std::fs::write(&file, format!("{first}\n{{\"predict")).unwrap();
     assert_eq!(scratch.ok(&arguments), text);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+    // The first rows only, of a file that has more and keeps them.
+    let limited = scratch.run(&[&arguments[..], &["--limit", "1"]].concat());
+    assert!(stderr(&limited).contains("the first 1 of 2 rows"), "{}", stderr(&limited));
+    let one: Value = serde_json::from_slice(&limited.stdout).unwrap();
+    assert_eq!((&one["rows"], &one["alpaca"][0]["drawings"][1]["pairs"]), (&json!(1), &json!(1)));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
     for (more, message) in [
+        (&["--seeds", "-1"][..], "must be a whole number from 0 on"),
         (&["--temperature", "0.1"][..], "predictions-seed-1.jsonl:1: was made with"),
         (&["--seeds", "2"], "--seeds: 2 is given twice"),
     ] {
@@ -275,6 +446,31 @@ fn what_cannot_be_judged_or_shown_is_told() {
         assert!(stderr(&output).contains(message), "{arguments:?}: {}", stderr(&output));
     }
     scratch.write("m.jsonl", answers(4));
+    // Nonsense is told whether or not anything would be sent.
+    for (option, value, message) in [
+        ("--timeout", "0", "must be a number of seconds above 0"),
+        ("--timeout", "1e300", "must be a number of seconds above 0"),
+        ("--parallel", "0", "must be a whole number from 1 on"),
+        ("--max-attempts", "-1", "must be a whole number from 1 on"),
+        ("--limit", "0", "must be a whole number from 1 on"),
+        ("--rpm", "-5", "--rpm: -5 requests per minute"),
+        ("--tpm", "0", "--tpm: 0 tokens per minute"),
+        ("--price-in", "-1", "--price-in: -1 is no price"),
+        ("--max-spend", "nan", "--max-spend: NaN is no amount"),
+        (
+            "--set",
+            r#"judge.extra={"max_tokens": null}"#,
+            "--max-spend needs a limit to the length of replies",
+        ),
+    ] {
+        let prices = ["--price-in", "1", "--price-out", "1", "--max-spend", "1"];
+        let prices: Vec<_> = prices.chunks(2).filter(|pair| pair[0] != option).flatten().copied().collect();
+        for mode in ["--dry-run", "--offline"] {
+            let output = scratch.run(&judging(local, &[&prices[..], &[option, value, mode]].concat()));
+            assert_eq!(output.status.code(), Some(2), "{option} {value}: {}", stderr(&output));
+            assert!(stderr(&output).contains(message), "{option} {value}: {}", stderr(&output));
+        }
+    }
     // Files that a run would destroy.
     let references = std::fs::read(scratch.path("r.jsonl")).unwrap();
     for (output, message) in

@@ -52,7 +52,16 @@ fn rows_are_answered_and_an_output_is_gone_on_with() {
     for (more, input, message) in [
         (&["--resume", "--seed", "1"][..], PROMPTS, "out.jsonl:1: was made with"),
         (&["--resume"], "{\"prompt\": \"Another.\"}\n", "out.jsonl:1: does not belong to row 2"),
-        (&["--resume"], "{\"prompt\": 3}\n", "in.jsonl:1: prompt"),
+        (
+            &["--resume"],
+            "{\"prompt\": 3}\n",
+            "in.jsonl:1: prompt: is a number\nhint: a prompt is a text, or a list",
+        ),
+        (&["--resume"], "{\"prompt\": 3, \"index\": 1}\n", "in.jsonl:1: prompt"),
+        (&["--resume", "--limit", "0"], PROMPTS, "must be a whole number from 1 on"),
+        (&["--resume", "--limit", "-1"], PROMPTS, "must be a whole number from 1 on"),
+        (&["--resume", "--seed", "-1"], PROMPTS, "must be a whole number from 0 on"),
+        (&["--top-p", "-1"], PROMPTS, "--top-p must be from 0 to 1, got -1"),
         (&["--resume"], "\n", "in.jsonl: holds no row"),
         (&["--top-p", "1.5"], PROMPTS, "--top-p must be from 0 to 1"),
     ] {
@@ -61,6 +70,46 @@ fn rows_are_answered_and_an_output_is_gone_on_with() {
         assert_eq!(output.status.code(), Some(2), "{message}: {}", stderr(&output));
         assert!(stderr(&output).contains(message), "{message}: {}", stderr(&output));
         assert_eq!(std::fs::read_to_string(scratch.path("out.jsonl")).unwrap(), partial, "{message}");
+    }
+}
+
+#[test]
+fn the_first_rows_are_answered_with_their_other_columns_and_the_rest_later() {
+    let scratch = Scratch::new();
+    let model = tiny("llama3");
+    let model = model.to_str().unwrap();
+    let row =
+        |id: usize| format!("{{\"id\":{id},\"prompt\":\"Say {id}.\",\"tags\":[\"a\",{{\"b\":null}}]}}\n");
+    scratch.write("in.jsonl", (0..3).map(row).collect::<String>());
+    let limited = scratch.run(&arguments(model, &["--limit", "2"]));
+    assert!(stderr(&limited).contains("the first 2 of 3 rows"), "{}", stderr(&limited));
+    let read = || std::fs::read_to_string(scratch.path("out.jsonl")).unwrap();
+    let first = read();
+    assert_eq!(first.lines().count(), 2);
+    for (place, line) in first.lines().enumerate() {
+        let begins = format!(
+            r#"{{"index":{place},"prompt":"Say {place}.","id":{place},"tags":["a",{{"b":null}}],"text":""#
+        );
+        assert!(line.starts_with(&begins), "{line}");
+    }
+    scratch.ok(&arguments(model, &["--resume"]));
+    let whole = read();
+    assert!(whole.starts_with(&first) && whole.lines().count() == 3, "{whole}");
+    // What is there beyond the limit stays.
+    scratch.ok(&arguments(model, &["--resume", "--limit", "1"]));
+    assert_eq!(read(), whole);
+    for (input, message) in [
+        (row(0).replace("[\"a\"", "[\"x\""), "out.jsonl:1: does not belong to row 0"),
+        (
+            row(0).replace("tags", "text"),
+            "in.jsonl:1: text: the output has a column of this name itself\nhint: ",
+        ),
+    ] {
+        scratch.write("in.jsonl", input);
+        let output = scratch.run(&arguments(model, &["--resume"]));
+        assert_eq!(output.status.code(), Some(2), "{message}: {}", stderr(&output));
+        assert!(stderr(&output).contains(message), "{message}: {}", stderr(&output));
+        assert_eq!(read(), whole);
     }
 }
 

@@ -189,7 +189,7 @@ fn object(origin: Origin, value: Value) -> Result<Row, DataError> {
 }
 
 /// What a JSON value is, in words.
-pub(crate) fn kind(value: &Value) -> &'static str {
+pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

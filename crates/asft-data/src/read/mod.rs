@@ -12,8 +12,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-pub(crate) use self::json::kind;
-
+pub use self::json::kind;
 use crate::{DataError, Origin};
 
 /// One row with the place it was read from.

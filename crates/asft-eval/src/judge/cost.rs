@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use serde::Serialize;
 
-use super::{Message, Usage};
+use super::{Message, Params, Usage, max_tokens};
 use crate::EvalError;
 
 /// Prices per million tokens, in whatever currency.
@@ -102,10 +102,17 @@ impl Budget {
         Ok(Self { prices, limit, ..Self::default() })
     }
 
-    /// Whether there is a limit.
-    #[must_use]
-    pub fn is_limited(&self) -> bool {
-        self.limit.is_some()
+    /// Fails if there is a limit, and these parameters leave open how long a reply may be.
+    ///
+    /// # Errors
+    /// If so.
+    pub fn check(&self, params: &Params) -> Result<(), EvalError> {
+        match self.limit.is_some() && max_tokens(params).is_none() {
+            true => Err(EvalError::Input(
+                "--max-spend needs a limit to the length of replies\nhint: do not drop max_tokens".to_owned(),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// What was spent so far.

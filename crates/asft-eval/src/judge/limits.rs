@@ -17,12 +17,12 @@ impl Limits {
     /// # Errors
     /// If one is not above 0.
     pub fn per_minute(requests: Option<f64>, tokens: Option<f64>) -> Result<Self, EvalError> {
-        for (name, limit) in [("requests", requests), ("tokens", tokens)] {
+        for (option, name, limit) in [("--rpm", "requests", requests), ("--tpm", "tokens", tokens)] {
             if let Some(limit) = limit
                 && !(limit > 0.0 && limit.is_finite())
             {
                 return Err(EvalError::Input(format!(
-                    "{limit} {name} per minute: must be above 0\nhint: leave it away for no limit"
+                    "{option}: {limit} {name} per minute, where a number above 0 is needed\nhint: leave it away for no limit"
                 )));
             }
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Budget, Cache, Clock, Item, Limits, Params, Reply, Spent, Status, Transport, max_tokens,
+    Budget, Cache, Clock, Item, Limits, Params, Reply, Spent, Status, Transport,
     session::{Ended, Session},
 };
 use crate::{EvalError, judged::Judged};
@@ -123,11 +123,7 @@ impl JudgeRun<'_> {
         if self.parallel == 0 || self.max_attempts == 0 {
             return Err(EvalError::Input("--parallel and --max-attempts must be at least 1".to_owned()));
         }
-        if self.budget.is_limited() && max_tokens(self.params).is_none() {
-            return Err(EvalError::Input(
-                "--max-spend needs a limit to the length of replies\nhint: do not drop max_tokens".to_owned(),
-            ));
-        }
+        self.budget.check(self.params)?;
         let session = Session::new(self);
         let next = AtomicUsize::new(0);
         let worker = || {
