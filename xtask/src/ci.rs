@@ -7,8 +7,8 @@ use std::{
 
 use crate::{invariants, launch::cargo};
 
-/// A step: its name, arguments of cargo, and one environment variable. No arguments: the invariants.
-type Step = (&'static str, Vec<&'static str>, Option<(&'static str, &'static str)>);
+/// A step: its name, arguments of cargo, and environment variables. No arguments: the invariants.
+type Step = (&'static str, Vec<&'static str>, &'static [(&'static str, &'static str)]);
 
 /// Runs all steps; the exit code is 1 if one fails.
 pub fn run() -> Result<ExitCode, String> {
@@ -40,15 +40,29 @@ fn steps(nextest: bool) -> Vec<Step> {
             .collect(),
     };
     vec![
-        ("format", "fmt --all --check".split(' ').collect(), None),
-        ("invariants", vec![], None),
-        ("clippy", "clippy --workspace --all-targets --locked -- -D warnings".split(' ').collect(), None),
-        ("tests", tests, None),
-        ("doctests", "test --workspace --locked --doc -- --test-threads=1".split(' ').collect(), None),
+        ("format", "fmt --all --check".split(' ').collect(), &[]),
+        ("invariants", vec![], &[]),
+        ("clippy", "clippy --workspace --all-targets --locked -- -D warnings".split(' ').collect(), &[]),
+        ("tests", tests, &[]),
+        // wgpu through Vulkan on the CPU takes many minutes, most of them in the shader compiler: `cargo xtask test` runs it.
+        // Code that only calls the libraries is not worth optimizing.
+        (
+            "other backends",
+            "test --package asft-train --features ndarray --test conformance --locked -- --test-threads=1"
+                .split(' ')
+                .collect(),
+            &[("CARGO_PROFILE_DEV_OPT_LEVEL", "0")],
+        ),
+        (
+            "all backends compile",
+            "check --package asft-cli --features ndarray,wgpu,cuda --locked".split(' ').collect(),
+            &[],
+        ),
+        ("doctests", "test --workspace --locked --doc -- --test-threads=1".split(' ').collect(), &[]),
         (
             "documentation",
             "doc --workspace --no-deps --locked".split(' ').collect(),
-            Some(("RUSTDOCFLAGS", "-D warnings")),
+            &[("RUSTDOCFLAGS", "-D warnings")],
         ),
     ]
 }
@@ -59,8 +73,8 @@ fn has_nextest() -> bool {
     version.status().is_ok_and(|status| status.success())
 }
 
-fn command(arguments: &[&str], environment: Option<(&str, &str)>) -> Result<(), String> {
-    let status = Command::new(cargo()).args(arguments).envs(environment).status();
+fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
+    let status = Command::new(cargo()).args(arguments).envs(environment.iter().copied()).status();
     let shown = format!("cargo {}", arguments.join(" "));
     match status {
         Ok(status) if status.success() => Ok(()),
@@ -92,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_failing_command_is_a_failure_that_names_it() {
-        let failure = command(&["no-such-subcommand"], None).unwrap_err();
+        let failure = command(&["no-such-subcommand"], &[]).unwrap_err();
         assert!(failure.starts_with("cargo no-such-subcommand: "), "{failure}");
-        assert_eq!(command(&["--version"], None), Ok(()));
+        assert_eq!(command(&["--version"], &[]), Ok(()));
     }
 }

@@ -5,7 +5,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use crate::torch;
+use crate::{cuda, torch};
 
 /// Runs `asft [COMMAND] ARGUMENTS` through cargo, optimized, in the current directory.
 pub fn asft(command: Option<&str>, arguments: &[String]) -> Result<ExitCode, String> {
@@ -16,18 +16,45 @@ pub fn asft(command: Option<&str>, arguments: &[String]) -> Result<ExitCode, Str
 
 /// A cargo command, `run` or `build`, over an optimized `asft` with the backend that `arguments` ask for.
 pub fn build(command: &str, arguments: &[String]) -> Result<Command, String> {
+    let mut cargo = Command::new(cargo());
+    cargo.args([command, "--release", "--package", "asft-cli"]);
+    add_backend(&mut cargo, arguments)?;
+    Ok(cargo)
+}
+
+/// Tests one backend against flex, and its operations against their definitions.
+pub fn test(arguments: &[String]) -> Result<ExitCode, String> {
+    if !matches!(arguments, [_, _]) && !matches!(arguments, [one] if one.starts_with("--backend=")) {
+        return Err(format!("test takes --backend B alone, got {:?}", arguments.join(" ")));
+    }
+    let mut cargo = Command::new(cargo());
+    cargo.args(["test", "--package", "asft-model", "--package", "asft-train"]);
+    if !add_backend(&mut cargo, arguments)? {
+        return Err(
+            "--backend B is needed\nhint: cargo xtask ci tests everything that needs no other backend".into(),
+        );
+    }
+    // Burn's autodiff is safe on one thread of a process only. Tuning kernels takes longer than these tests.
+    cargo
+        .args(["--", "--test-threads=1"])
+        .env("CUBECL_AUTOTUNE_LEVEL", "0")
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
+    replace(cargo)
+}
+
+/// Adds the backend that `arguments` ask for to a command, with what building it needs; false if they ask for none.
+fn add_backend(cargo: &mut Command, arguments: &[String]) -> Result<bool, String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/asft-cli/Cargo.toml");
     let text =
         std::fs::read_to_string(&manifest).map_err(|error| format!("{}: {error}", manifest.display()))?;
-    let mut cargo = Command::new(cargo());
-    cargo.args([command, "--release", "--package", "asft-cli"]);
-    if let Some(feature) = feature(arguments, &features(&text))? {
-        if feature == "tch" {
-            torch::prepare(&mut cargo)?;
-        }
-        cargo.args(["--features", &feature]);
+    let Some(feature) = feature(arguments, &features(&text))? else { return Ok(false) };
+    match feature.as_str() {
+        "tch" => torch::prepare(cargo)?,
+        "cuda" => cuda::prepare(cargo),
+        _ => {}
     }
-    Ok(cargo)
+    cargo.args(["--features", &feature]);
+    Ok(true)
 }
 
 /// The cargo that started this program.

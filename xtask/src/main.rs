@@ -1,6 +1,7 @@
-//! Developer commands. `train`, `bench`, `fetch` and `run` start the program, `ci` and `invariants` check the tree.
+//! Developer commands. `train`, `bench`, `fetch` and `run` start the program, `test`, `ci` and `invariants` check the tree.
 
 mod ci;
+mod cuda;
 mod invariants;
 mod launch;
 mod peer;
@@ -16,6 +17,7 @@ cargo xtask COMMAND
   bench peer ARGS              asft and TRL in turn on the same pairs; `bench peer --help` lists ARGS
   fetch NAME                   asft fetch
   run [--backend B] ARGS       any command of asft; `cargo xtask run --help` lists them
+  test --backend B             that backend against flex, and its operations against their definitions
   ci                           everything that CI checks, cheapest first
   invariants                   the rules of ARCHITECTURE.md alone
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         "bench" if rest.first().is_some_and(|what| what == "peer") => peer::run(&rest[1..]),
         "train" | "bench" | "fetch" => launch::asft(Some(command), rest),
         "run" => launch::asft(None, rest),
+        "test" => launch::test(rest),
         "ci" if rest.is_empty() => ci::run(),
         "invariants" if rest.is_empty() => invariants::run().map(|()| ExitCode::SUCCESS),
         "help" | "--help" | "-h" => {

@@ -5,6 +5,7 @@ mod analyze;
 mod backend;
 mod bench;
 mod compare;
+mod devices;
 mod eval;
 mod export;
 mod failure;
@@ -63,6 +64,8 @@ enum Command {
     Eval(eval::Command),
     /// Write a model as a Hugging Face directory.
     Export(export::Arguments),
+    /// What each backend computes on here, and how fast.
+    Devices(devices::Arguments),
     /// Fetch a model or a data set.
     Fetch(fetch::FetchArgs),
     /// Measure speed and memory; one JSON object on standard output.
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Eval(command) => eval::run(command),
         Command::Export(arguments) => export::run(arguments),
+        Command::Devices(arguments) => devices::run(arguments),
         Command::Fetch(arguments) => fetch::run(&arguments).map_err(fetch_failure),
         Command::Bench(command) => bench::run(command),
     };

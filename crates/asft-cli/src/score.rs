@@ -104,6 +104,7 @@ pub fn parse<T: serde::de::DeserializeOwned>(option: &str, text: &str) -> Result
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let backend = arguments.backend.usable()?;
     let objective = arguments.objective.as_deref().map(by_name).transpose()?;
     if arguments.micro_batch_tokens == 0 {
         return Err(Failure::input("--micro-batch-tokens must be at least 1"));
@@ -144,7 +145,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let score = |checkpoint, prompts| {
         let micro_batch_tokens = arguments.micro_batch_tokens;
         let scoring = Scoring { checkpoint, weight_type, dataset: &dataset, prompts, micro_batch_tokens };
-        backend::dispatch(arguments.backend, scoring)
+        backend::dispatch(backend, scoring)
     };
     let reference = reference.map(|checkpoint| score(checkpoint, false)).transpose()?;
     let mut scored = score(checkpoint, prompts)?;

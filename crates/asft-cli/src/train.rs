@@ -52,6 +52,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let backend = arguments.backend.usable()?;
     let config = read_config(&arguments)?;
     if config.model.path == quickstart::NAME && !arguments.json {
         note!(
@@ -72,7 +73,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let interrupted = interruptible("stopping after this step")?;
     let mut progress = Progress::new();
     let outcome = backend::dispatch(
-        arguments.backend,
+        backend,
         Training { job, resume, interrupted: &interrupted, progress: &mut progress },
     );
     progress.finish();

@@ -14,6 +14,8 @@ pub mod attention;
 mod block;
 pub mod checkpoint;
 mod config;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod cube;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;
@@ -22,6 +24,8 @@ pub mod head;
 mod linear;
 mod llama;
 mod mlp;
+#[cfg(feature = "ndarray")]
+mod ndarray;
 mod norm;
 pub mod ops;
 pub mod parameters;

@@ -8,7 +8,7 @@ use burn::tensor::{
     backend::{AutodiffBackend, Backend},
 };
 
-use crate::{AttentionLayout, LlamaConfig, rope};
+use crate::{AttentionLayout, LlamaConfig, Span, rope};
 
 /// Position-dependent inputs of a stream, the same for all blocks.
 #[derive(Clone, Debug)]
@@ -26,6 +26,14 @@ impl<B: Backend> Stream<B> {
     pub fn new(config: &LlamaConfig, batch: &PairBatch, device: &B::Device) -> Self {
         let (cos, sin) = rope::tables(&rope::inverse_frequencies(config), &batch.positions, device);
         Self { cos, sin, layout: Arc::new(AttentionLayout::of_pairs(&batch.segments)) }
+    }
+
+    /// One sequence of so many tokens.
+    pub fn of_sequence(config: &LlamaConfig, tokens: usize, device: &B::Device) -> Self {
+        let positions: Vec<u32> = (0..tokens as u32).collect();
+        let (cos, sin) = rope::tables(&rope::inverse_frequencies(config), &positions, device);
+        let layout = AttentionLayout::new(vec![Span { prefix: 0..0, own: 0..tokens }]);
+        Self { cos, sin, layout: Arc::new(layout) }
     }
 
     /// The same stream for a block under autodiff; nothing in it is tracked.

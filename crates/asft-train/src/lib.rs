@@ -3,11 +3,12 @@
 //! [`config`] is what a user types, [`Job`] everything read and checked before a run starts, [`Trainer`] a model
 //! in training, [`run()`] the loop with its files. A step: sampler and packer give micro-batches, [`engine`] their
 //! loss and gradients, [`gradients`] sums and norms them, [`optimizer`] updates the weights. [`evaluate`] scores
-//! held-out pairs, [`Reference`] what a frozen model makes of them; [`run_directory`], [`checkpoint`] and `report.html` keep what was learnt. Generic over the
+//! held-out pairs, [`Reference`] what a frozen model makes of them; [`run_directory`], [`checkpoint`] and `report.html` keep what was learnt. [`conformance`] compares backends. Generic over the
 //! backend throughout.
 
 pub mod checkpoint;
 pub mod config;
+pub mod conformance;
 pub mod engine;
 mod error;
 pub mod evaluate;

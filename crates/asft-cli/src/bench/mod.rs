@@ -1,5 +1,6 @@
 //! `asft bench`: speed and memory, as one JSON object.
 
+mod conformance;
 mod generate;
 mod reference;
 mod train;
@@ -14,6 +15,8 @@ use crate::{backend::Backend, failure::Failure};
 pub enum Command {
     /// One epoch over the first pairs of a file, in file order.
     Train(train::Arguments),
+    /// A backend against flex, from one operation to optimizer steps and generation; needs no files.
+    Conformance(conformance::Arguments),
     /// Greedy generation from made-up prompts.
     Generate(generate::Arguments),
     /// ASFT against DPO, whose reference model computes in every step or before the training, on the same pairs.
@@ -23,6 +26,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Train(arguments) => train::run(arguments),
+        Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Reference(arguments) => reference::run(&arguments),
     }

@@ -5,13 +5,13 @@ use std::time::Instant;
 use asft_data::{PairBatch, pack::ScoredRows};
 use asft_model::{AttentionLayout, LlamaConfig, TrainBackend};
 use asft_train::{Job, Reference, RunConfig, Trainer, memory};
-use burn::tensor::{Distribution, Tensor, backend::AutodiffBackend};
+use burn::tensor::DType;
 use clap::Args;
 use serde_json::json;
 
 use super::Workload;
 use crate::{
-    backend::{self, Work},
+    backend::{self, Work, matmul_gflops},
     failure::Failure,
     output::{self, note},
 };
@@ -26,6 +26,7 @@ pub struct Arguments {
 }
 
 pub fn run(Arguments { workload, objective }: Arguments) -> Result<(), Failure> {
+    let backend = workload.backend.usable()?;
     if workload.pairs == 0 {
         return Err(Failure::input("--pairs must be at least 1"));
     }
@@ -43,7 +44,7 @@ pub fn run(Arguments { workload, objective }: Arguments) -> Result<(), Failure> 
     assignments.extend(workload.assignments);
     let config = RunConfig::parse("[model]\n[data]\n[train]\n", "bench", objective.as_deref(), &assignments)?;
     let job = Job::read_first(config, Some(workload.pairs))?;
-    let result = backend::dispatch(workload.backend, Benchmark { job })?;
+    let result = backend::dispatch(backend, Benchmark { job })?;
     output::print(&format!("{result:#}\n"))
 }
 
@@ -93,7 +94,7 @@ impl Work for Benchmark {
             "scored_tokens": work.scored_tokens,
             "losses": losses,
             "step_gflops": work.flops as f64 / whole / 1e9,
-            "matmul_gflops": matmul_gflops::<<A as AutodiffBackend>::InnerBackend>(device)?,
+            "matmul_gflops": matmul_gflops::<A::InnerBackend>(device, DType::F32, 2048)?,
         }))
     }
 }
@@ -121,22 +122,4 @@ impl Arithmetic {
         let head = 6 * config.vocab_size * config.hidden_size * rows.len();
         Self { tokens: batch.token_ids.len(), scored_tokens: answers, flops: (blocks + head) as u64 }
     }
-}
-
-/// Median rate of ten f32 products of 2,048 x 2,048 matrices.
-fn matmul_gflops<B: burn::tensor::backend::Backend>(device: &B::Device) -> Result<f64, Failure> {
-    const N: usize = 2048;
-    let matrix = || Tensor::<B, 2>::random([N, N], Distribution::Uniform(-1.0, 1.0), device);
-    let (a, b) = (matrix(), matrix());
-    let mut rates = vec![];
-    for _ in 0..11 {
-        let started = Instant::now();
-        let product = a.clone().matmul(b.clone());
-        B::sync(device).map_err(|error| Failure::Run(anyhow::anyhow!("{error:?}")))?;
-        rates.push(2.0 * (N * N * N) as f64 / started.elapsed().as_secs_f64() / 1e9);
-        drop(product);
-    }
-    let mut rates = rates.split_off(1);
-    rates.sort_by(f64::total_cmp);
-    Ok((rates[4] + rates[5]) / 2.0)
 }

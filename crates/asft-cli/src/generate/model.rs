@@ -96,7 +96,7 @@ impl ModelOptions {
         let choice = TemplateChoice::from(self.template.clone());
         let template =
             choice.resolve(&tokenizer, options).map_err(|error| Failure::input(error.to_string()))?;
-        let (batch, backend) = (usize::from(self.batch), self.backend);
+        let (batch, backend) = (usize::from(self.batch), self.backend.usable()?);
         let stop = tokenizer.end_of_turn_ids().clone();
         let template_name = format!("{} {}", self.template, self.template_date).trim_end().to_owned();
         Ok(Opened {

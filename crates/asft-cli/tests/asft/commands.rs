@@ -411,3 +411,38 @@ fn sft_trains_on_alpaca_rows() {
     assert!(loss(&rows[rows.len() - 1]) < loss(&rows[0]), "{rows:?}");
     assert!(rows.iter().all(|row| row.get("margin").is_none() && row.get("logps_rejected").is_none()));
 }
+
+#[test]
+fn devices_are_told_and_a_backend_that_cannot_be_used_is_refused_first() {
+    let scratch = Scratch::new();
+    let rows: Value = serde_json::from_str(&scratch.ok(&["devices", "--json"])).unwrap();
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        let name = row["backend"].as_str().unwrap();
+        match row["device"].is_string() {
+            true => assert!(row["matmul_gflops"][0][1].as_f64().unwrap() > 0.0, "{row}"),
+            false => {
+                let output = scratch.run(&["train", "--backend", name, "--config", "no-such-file.toml"]);
+                assert_eq!(output.status.code(), Some(2), "{name}");
+                let why = if row["compiled_in"] == true { "does not work here" } else { "not compiled in" };
+                let message = stderr(&output);
+                assert!(
+                    message.starts_with(&format!("error: backend {name} ")) && message.contains(why),
+                    "{message}"
+                );
+            }
+        }
+    }
+    assert_eq!(rows.iter().filter(|row| row["auto"] == true).count(), 1);
+}
+
+#[test]
+fn a_backend_computes_what_flex_does() {
+    let scratch = Scratch::new();
+    let result: Value = serde_json::from_str(&scratch.ok(&["bench", "conformance"])).unwrap();
+    assert_eq!(result["checks"].as_array().unwrap().len(), 7);
+    let output = scratch.run(&["bench", "conformance", "--backend", "flex", "--dtype", "bf16"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("bf16"), "{}", stderr(&output));
+}

@@ -6,14 +6,14 @@
 
 mod sampling;
 
-use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use burn::tensor::{DType, Tensor, TensorMetadata, ops::FloatTensor};
 
 pub use sampling::{Sampler, Sampling};
 
 use crate::{
-    AttentionLayout, Llama, LlamaBackend, LlamaConfig, Span, Stream,
+    Llama, LlamaBackend, LlamaConfig, Stream,
     attention::attend,
     llama::index_tensor,
     ops::{KeyValues, decode, primitive, tensor},
@@ -177,10 +177,7 @@ impl<'a, B: LlamaBackend> Generator<'a, B> {
     /// Keys and values of a prompt with room for `limit` more at most, and the logits of what follows it.
     fn read_prompt(&self, prompt: &[u32], limit: usize) -> (Vec<KeyValues<B>>, Vec<f32>) {
         let length = prompt.len();
-        let positions: Vec<u32> = (0..length as u32).collect();
-        let (cos, sin) = rope::tables(&self.frequencies, &positions, &self.device);
-        let layout = Arc::new(AttentionLayout::new(vec![Span { prefix: 0..0, own: 0..length }]));
-        let stream = Stream { cos, sin, layout };
+        let stream = Stream::of_sequence(self.config, length, &self.device);
         let capacity = length + limit.min(GROWTH);
         let mut caches = Vec::with_capacity(self.model.model.layers.len());
         let mut x = self.model.embed(self.model.ids(prompt));

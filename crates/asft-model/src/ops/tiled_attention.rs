@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use burn::tensor::{
-    DType, Tensor, TensorData, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor,
+    Bool, DType, Tensor, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor,
 };
 
 use super::AttentionInputs;
@@ -128,12 +128,13 @@ impl Tile {
         let [kv_heads, rows, keys] = scores.dims();
         let queries = self.queries.len();
         let hidden_from = self.prefix.len() + self.queries.start - self.own.start;
-        let mut bias = vec![0f32; queries * keys];
-        for query in 0..queries {
-            bias[query * keys + hidden_from + query + 1..(query + 1) * keys].fill(-1e30);
-        }
-        let bias = Tensor::<B, 2>::from_data(TensorData::new(bias, [1, queries * keys]), &scores.device());
-        (scores.reshape([kv_heads * shape.group, queries * keys]) + bias).reshape([kv_heads, rows, keys])
+        // Hidden are the keys right of the diagonal that starts there.
+        let hidden = Tensor::<B, 2, Bool>::tril_mask([queries, keys], hidden_from as i64, &scores.device());
+        let all = [kv_heads * shape.group, queries, keys];
+        scores
+            .reshape(all)
+            .mask_fill(hidden.unsqueeze::<3>().expand(all), -1e30)
+            .reshape([kv_heads, rows, keys])
     }
 }
 
