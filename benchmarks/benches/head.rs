@@ -26,7 +26,15 @@ fn bench_head(criterion: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(3 * product));
     group.bench_function("backward", |bench| {
-        bench.iter(|| black_box(head::backward(hidden.clone(), &weight, &labels, &coefficients, None)));
+        bench.iter(|| {
+            black_box(head::backward(
+                hidden.clone(),
+                &weight,
+                &labels,
+                &coefficients,
+                Some(head::no_gradient(&weight)),
+            ))
+        });
     });
     group.finish();
 }

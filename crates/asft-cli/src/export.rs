@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use asft_data::Tokenizer;
 use asft_model::{
-    Llama, TrainBackend,
-    checkpoint::{Checkpoint, write_model},
+    TrainBackend,
+    checkpoint::{SavedModel, write_adapter, write_model},
 };
 use asft_train::open_checkpoint;
 use burn::tensor::backend::AutodiffBackend;
@@ -22,9 +22,12 @@ pub struct Arguments {
     /// A run directory, whose newest checkpoint is taken.
     #[arg(long, value_name = "DIR", required_unless_present = "model", conflicts_with = "model")]
     run: Option<PathBuf>,
-    /// A Hugging Face directory or a GGUF file.
+    /// A Hugging Face directory, a GGUF file or a directory of an adapter, which is merged.
     #[arg(long, value_name = "M")]
     model: Option<PathBuf>,
+    /// Of a run that trained an adapter, writes that alone, as PEFT reads it, and not the merged weights.
+    #[arg(long)]
+    adapter: bool,
     /// The directory to write; it must not exist or be empty.
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -32,7 +35,13 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let source = arguments.run.or(arguments.model).expect("clap asks for one of the two");
-    let (checkpoint, tokenizer) = open_checkpoint(&source)?;
+    let (model, tokenizer) = open_checkpoint(&source)?;
+    if arguments.adapter && model.adapter().is_none() {
+        return Err(Failure::input(format!(
+            "{}: has no adapter\nhint: leave --adapter out to export the whole model",
+            source.display()
+        )));
+    }
     let target = &arguments.output;
     let taken = match target.read_dir() {
         Ok(mut entries) => entries.next().is_some(),
@@ -52,7 +61,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let whole = temporary.path().join("model");
     std::fs::create_dir(&whole).map_err(failed)?;
     // Nothing is computed, so any backend does.
-    backend::dispatch(Backend::Auto, Exporting { checkpoint, tokenizer: &tokenizer, directory: &whole })?;
+    let exporting = Exporting { model, adapter: arguments.adapter, tokenizer: &tokenizer, directory: &whole };
+    backend::dispatch(Backend::Auto, exporting)?;
     if target.exists() {
         std::fs::remove_dir(target).map_err(failed)?;
     }
@@ -61,7 +71,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 struct Exporting<'a> {
-    checkpoint: Checkpoint,
+    model: SavedModel,
+    adapter: bool,
     tokenizer: &'a Tokenizer,
     directory: &'a Path,
 }
@@ -70,14 +81,12 @@ impl Work for Exporting<'_> {
     type Output = ();
 
     fn run<A: TrainBackend>(mut self, device: &A::Device) -> Result<(), Failure> {
-        let config = self.checkpoint.config().clone();
-        let weight_type = self.checkpoint.weight_type()?;
-        let model = Llama::<<A as AutodiffBackend>::InnerBackend>::load_as(
-            weight_type,
-            &config,
-            self.checkpoint.weights(),
-            device,
-        )?;
-        Ok(write_model(self.directory, &config, &model, self.tokenizer.files())?)
+        let weight_type = self.model.weight_type()?;
+        let model = self.model.load::<<A as AutodiffBackend>::InnerBackend>(weight_type, device)?;
+        let (directory, files) = (self.directory, self.tokenizer.files());
+        match self.model.adapter().filter(|_| self.adapter) {
+            Some(adapter) => Ok(write_adapter(directory, adapter.lora(), adapter.base(), &model, files)?),
+            None => Ok(write_model(directory, self.model.config(), &model.merged(), files)?),
+        }
     }
 }

@@ -6,7 +6,7 @@ use asft_core::{Objective, PairScores};
 use asft_data::{
     Dataset, Tokenizer, read::Source, schema::Format, template::TemplateChoice, truncation::Truncation,
 };
-use asft_model::{Llama, TrainBackend, WeightType, checkpoint::Checkpoint};
+use asft_model::{TrainBackend, WeightType, checkpoint::SavedModel};
 use asft_train::{
     check_same_tokenizer,
     config::DataSettings,
@@ -25,7 +25,7 @@ use crate::{
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A Hugging Face directory, a GGUF file or a run directory.
+    /// A Hugging Face directory, a GGUF file, a directory of an adapter or a run directory.
     #[arg(long, value_name = "M")]
     model: PathBuf,
     #[command(flatten)]
@@ -180,7 +180,7 @@ pub fn by_name(name: &str) -> Result<Objective, Failure> {
 }
 
 struct Scoring<'a> {
-    checkpoint: Checkpoint,
+    checkpoint: SavedModel,
     weight_type: WeightType,
     dataset: &'a Dataset,
     prompts: bool,
@@ -198,12 +198,7 @@ impl Work for Scoring<'_> {
                 self.weight_type.name()
             )));
         }
-        let model = Llama::<<A as AutodiffBackend>::InnerBackend>::load_as(
-            self.weight_type,
-            &config,
-            self.checkpoint.weights(),
-            device,
-        )?;
+        let model = self.checkpoint.load::<<A as AutodiffBackend>::InnerBackend>(self.weight_type, device)?;
         let total = self.dataset.pairs.len();
         let scored = score_pairs(
             &model,

@@ -162,6 +162,7 @@ fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
             parts.iter().map(|(name, bytes)| (format!("{name}_bytes"), json!(bytes))).collect();
         let plan = json!({
             "parameters": job.model_config.parameters(),
+            "trained_parameters": job.trained_parameters,
             "pairs": job.train.pairs.len(),
             "held_out_pairs": job.eval.as_ref().map_or(0, |eval| eval.pairs.len()),
             "steps": job.total_steps,
@@ -174,8 +175,9 @@ fn print_plan(job: &Job, as_json: bool) -> Result<(), Failure> {
         return output::print(&format!("{plan:#}\n"));
     }
     let mut text = format!(
-        "model: {} parameters\ntraining pairs: {}\nsteps: {}\nsegments: {} of {} layers\ntokens of a micro-batch: at most {}\n",
+        "model: {} parameters, {} trained\ntraining pairs: {}\nsteps: {}\nsegments: {} of {} layers\ntokens of a micro-batch: at most {}\n",
         job.model_config.parameters(),
+        job.trained_parameters,
         job.train.pairs.len(),
         job.total_steps,
         job.segments,

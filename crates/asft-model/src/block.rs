@@ -20,17 +20,19 @@ pub struct Block<B: LlamaBackend> {
 impl<B: LlamaBackend> Block<B> {
     /// Residual stream `[tokens, hidden]` in and out.
     pub fn forward(&self, x: Tensor<B, 2>, stream: &Stream<B>) -> Tensor<B, 2> {
-        self.forward_with(x, |attention, x| attention.forward(x, stream))
+        self.forward_with(x, stream.dropout, |attention, x| attention.forward(x, stream))
     }
 
-    /// Residual stream `[tokens, hidden]` in and out, through `attend`'s use of the attention layer.
+    /// Residual stream `[tokens, hidden]` in and out, through `attend`'s use of the attention layer; `dropout` is
+    /// that of a [`Stream`].
     pub fn forward_with(
         &self,
         x: Tensor<B, 2>,
+        dropout: Option<u64>,
         attend: impl FnOnce(&SelfAttention<B>, Tensor<B, 2>) -> Tensor<B, 2>,
     ) -> Tensor<B, 2> {
         // What is added comes first: nobody else holds it, so the sum can take its place.
         let x = attend(&self.self_attn, self.input_layernorm.forward(x.clone())) + x;
-        self.mlp.forward(self.post_attention_layernorm.forward(x.clone())) + x
+        self.mlp.forward(self.post_attention_layernorm.forward(x.clone()), dropout) + x
     }
 }

@@ -15,8 +15,8 @@ pub enum ModelError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The path is neither a Hugging Face directory nor a GGUF file.
-    #[error("{}: {what}\nhint: a model is a Hugging Face directory (config.json, tokenizer.json, *.safetensors), a .gguf file or a run directory", path.display())]
+    /// The path names no model that can be read.
+    #[error("{}: {what}\nhint: a model is a Hugging Face directory (config.json, tokenizer.json, *.safetensors), a .gguf file, a directory of an adapter (adapter_config.json) or a run directory", path.display())]
     NotAModel {
         /// The path given.
         path: PathBuf,
@@ -50,6 +50,14 @@ pub enum ModelError {
         tensor: String,
         /// What is wrong with it.
         what: String,
+    },
+    /// An adapter has a factor that no weight of the model takes.
+    #[error(
+        "adapter tensor {tensor}: the model has no such layer\nhint: take the model that the adapter was trained on"
+    )]
+    UnusedFactor {
+        /// PEFT's name of the factor.
+        tensor: String,
     },
     /// The tokenizer cannot feed this model.
     #[error("{}: the tokenizer has {tokenizer_tokens} tokens but the model embeds only {vocab_size}\nhint: take tokenizer and weights from the same model", path.display())]

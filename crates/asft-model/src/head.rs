@@ -45,13 +45,14 @@ pub struct HeadGradients<B: LlamaBackend> {
     pub log_probs: Vec<f32>,
     /// Gradient by `hidden`, `[rows, hidden]`, in its type.
     pub hidden: Tensor<B, 2>,
-    /// Gradient by `weight`, `[vocab, hidden]`, f32.
-    pub weight: Tensor<B, 2>,
+    /// Gradient by `weight`, `[vocab, hidden]`, f32; `None` where it is frozen.
+    pub weight: Option<Tensor<B, 2>>,
 }
 
 /// Log-probs, and the gradients by `hidden` and by `weight` of `Σ coefficients · log_probs`.
 ///
-/// The gradient by `weight` is added to `weight_grad`, so that micro-batches accumulate in place.
+/// The gradient by `weight` is added to `weight_grad`, so that micro-batches accumulate in place; without it the
+/// weight is frozen and none is computed.
 pub fn backward<B: LlamaBackend>(
     hidden: Tensor<B, 2>,
     weight: &Tensor<B, 2>,
@@ -74,7 +75,7 @@ fn backward_from<B: LlamaBackend>(
 ) -> HeadGradients<B> {
     assert_eq!(labels.len(), coefficients.len(), "one coefficient a label");
     let device = weight.device();
-    let mut weight_grad = weight_grad.unwrap_or_else(|| no_gradient(weight));
+    let mut weight_grad = weight_grad;
     let mut log_probs = Vec::with_capacity(labels.len());
     let mut hidden_grads = vec![];
     for chunk in Chunk::all(rows, &hidden, weight, labels) {
@@ -86,9 +87,10 @@ fn backward_from<B: LlamaBackend>(
         let (picked, grad) = B::label_log_probs_and_gradient(logits, labels, primitive(coefficients));
         log_probs.extend(tensor::<B, 1>(picked).into_data().iter::<f32>());
         hidden_grads.push(tensor(B::product(grad.clone(), primitive(weight.clone()))));
-        let grad = tensor::<B, 2>(grad);
-        let [sum, lhs, rhs] = [weight_grad, grad.transpose(), chunk.hidden].map(primitive);
-        weight_grad = tensor(B::add_product(sum, lhs, rhs));
+        weight_grad = weight_grad.map(|sum| {
+            let [sum, lhs, rhs] = [sum, tensor(grad).transpose(), chunk.hidden].map(primitive);
+            tensor(B::add_product(sum, lhs, rhs))
+        });
     }
     let hidden = match hidden_grads.is_empty() {
         true => hidden.zeros_like(),
@@ -132,13 +134,13 @@ fn backward_by_log_probs_by<B: LlamaBackend, E>(
     let coefficients = coefficients(&log_probs)?;
     // An objective may score answers that it does not train on.
     if coefficients.iter().all(|&coefficient| coefficient == 0.0) {
-        let weight = weight_grad.unwrap_or_else(|| no_gradient(weight));
-        return Ok(HeadGradients { log_probs, hidden: hidden.zeros_like(), weight });
+        return Ok(HeadGradients { log_probs, hidden: hidden.zeros_like(), weight: weight_grad });
     }
     Ok(backward_from(kept, rows, hidden, weight, labels, &coefficients, weight_grad))
 }
 
-fn no_gradient<B: LlamaBackend>(weight: &Tensor<B, 2>) -> Tensor<B, 2> {
+/// The gradient by `weight` before the first rows: zeros, f32.
+pub fn no_gradient<B: LlamaBackend>(weight: &Tensor<B, 2>) -> Tensor<B, 2> {
     Tensor::zeros(weight.dims(), (&weight.device(), DType::F32))
 }
 
@@ -225,13 +227,16 @@ mod tests {
             }
             let backward =
                 |before| backward_from(None, rows, hidden.clone(), &weight, &labels, &coefficients, before);
-            let fresh = backward(None);
+            let frozen = backward(None);
+            assert!(frozen.weight.is_none());
+            let fresh = backward(Some(no_gradient(&weight)));
+            assert_eq!(frozen.hidden.into_data(), fresh.hidden.clone().into_data(), "{rows} rows a chunk");
             assert_eq!(fresh.log_probs, got, "{rows} rows a chunk");
             close(fresh.hidden, by_hidden.clone());
-            close(fresh.weight, by_weight.clone());
+            close(fresh.weight.unwrap(), by_weight.clone());
             let summed = backward(Some(before.clone()));
             close(summed.hidden, by_hidden.clone());
-            close(summed.weight, before.clone() + by_weight.clone());
+            close(summed.weight.unwrap(), before.clone() + by_weight.clone());
 
             let by_log_probs = |coefficients: Vec<f32>| {
                 let given = |log_probs: &[f32]| match log_probs == got {
@@ -244,10 +249,10 @@ mod tests {
             let scored = by_log_probs(coefficients.clone());
             assert_eq!(scored.log_probs, got, "{rows} rows a chunk");
             close(scored.hidden, by_hidden.clone());
-            close(scored.weight, before.clone() + by_weight.clone());
+            close(scored.weight.unwrap(), before.clone() + by_weight.clone());
             let untrained = by_log_probs(vec![0.0; ROWS]);
             close(untrained.hidden, hidden.zeros_like());
-            close(untrained.weight, before.clone());
+            close(untrained.weight.unwrap(), before.clone());
         }
     }
 
@@ -264,8 +269,8 @@ mod tests {
         let (hidden, weight) =
             (Tensor::<Flex, 2>::zeros([0, WIDTH], &device), Tensor::ones([VOCAB, WIDTH], &device));
         assert_eq!(log_probs(hidden.clone(), &weight, &[]), [0.0; 0]);
-        let gradients = backward(hidden, &weight, &[], &[], None);
+        let gradients = backward(hidden, &weight, &[], &[], Some(no_gradient(&weight)));
         assert_eq!((gradients.hidden.dims(), gradients.log_probs.len()), ([0, WIDTH], 0));
-        close(gradients.weight, weight.zeros_like());
+        close(gradients.weight.unwrap(), weight.zeros_like());
     }
 }

@@ -5,6 +5,7 @@
 //! parts by hand (see `asft-train`): [`Llama::embed`], [`Block::forward`], [`head::log_probs`] and their
 //! backwards, so that no more than one segment's graph is ever alive.
 //!
+//! [`lora`] puts adapters on a frozen model; a [`checkpoint::SavedModel`] may have them.
 //! [`generate`] goes on from prompts with kept keys and values.
 //!
 //! Module fields carry Hugging Face's names, so a parameter's path in the module tree is its tensor name in
@@ -23,6 +24,7 @@ pub mod generate;
 pub mod head;
 mod linear;
 mod llama;
+pub mod lora;
 mod mlp;
 #[cfg(feature = "ndarray")]
 mod ndarray;
@@ -41,6 +43,7 @@ pub use config::{LlamaConfig, RopeScaling};
 pub use error::ModelError;
 pub use linear::Linear;
 pub use llama::{Decoder, Embedding, Llama};
+pub use lora::{LoraConfig, Projection};
 pub use norm::RmsNorm;
 pub use ops::{LlamaBackend, TrainBackend};
 pub use stream::Stream;

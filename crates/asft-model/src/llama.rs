@@ -162,7 +162,7 @@ impl<B: LlamaBackend> Loader<'_, B> {
     }
 
     fn linear(&mut self, name: &str, shape: [usize; 2]) -> Result<Linear<B>, ModelError> {
-        Ok(Linear { weight: self.param(name, shape)? })
+        Ok(Linear { weight: self.param(name, shape)?, adapter: None })
     }
 
     fn norm(&mut self, name: &str, width: usize) -> Result<RmsNorm<B>, ModelError> {

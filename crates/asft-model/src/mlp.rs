@@ -2,10 +2,7 @@
 
 use burn::{module::Module, tensor::Tensor};
 
-use crate::{
-    Linear,
-    ops::{LlamaBackend, primitive, tensor},
-};
+use crate::{Linear, ops::LlamaBackend};
 
 /// `down(silu(gate(x)) * up(x))`.
 #[derive(Module, Debug)]
@@ -19,17 +16,10 @@ pub struct Mlp<B: LlamaBackend> {
 }
 
 impl<B: LlamaBackend> Mlp<B> {
-    /// `[tokens, hidden]` to the same shape.
-    pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let gate = self.gate_proj.forward(x.clone());
-        let up = self.up_proj.forward(x);
-        let down = self.down_proj.weight.val();
-        assert_eq!(
-            gate.dims(),
-            [gate.dims()[0], down.dims()[1]],
-            "gate against a weight of {:?}",
-            down.dims()
-        );
-        tensor(B::swiglu_project(primitive(gate), primitive(up), primitive(down)))
+    /// `[tokens, hidden]` to the same shape; `dropout` is that of a [`crate::Stream`].
+    pub fn forward(&self, x: Tensor<B, 2>, dropout: Option<u64>) -> Tensor<B, 2> {
+        let gate = self.gate_proj.forward(x.clone(), dropout);
+        let up = self.up_proj.forward(x, dropout);
+        self.down_proj.forward_gated(gate, up, dropout)
     }
 }

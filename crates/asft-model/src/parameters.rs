@@ -168,7 +168,7 @@ mod tests {
         let (model, shapes) = golden::<A>("llama3");
         let mlp = &model.model.layers[0].mlp;
         let x = Tensor::<A, 2>::ones([3, 32], &Default::default());
-        let mut gradients = (mlp.forward(x) * 2.0).sum().backward();
+        let mut gradients = (mlp.forward(x, None) * 2.0).sum().backward();
         let mut taken = BTreeMap::new();
         let prefix = "model.layers.0";
         take_gradients(&model.model.layers[0], prefix, &mut gradients, |path, gradient| {

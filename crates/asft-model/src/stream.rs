@@ -19,13 +19,15 @@ pub struct Stream<B: Backend> {
     pub sin: Tensor<B, 2>,
     /// Which keys each query sees.
     pub layout: Arc<AttentionLayout>,
+    /// Seed of a training pass's dropout; `None` where nothing is dropped.
+    pub dropout: Option<u64>,
 }
 
 impl<B: Backend> Stream<B> {
-    /// The stream of a micro-batch.
+    /// The stream of a micro-batch, without dropout.
     pub fn new(config: &LlamaConfig, batch: &PairBatch, device: &B::Device) -> Self {
         let (cos, sin) = rope::tables(&rope::inverse_frequencies(config), &batch.positions, device);
-        Self { cos, sin, layout: Arc::new(AttentionLayout::of_pairs(&batch.segments)) }
+        Self { cos, sin, layout: Arc::new(AttentionLayout::of_pairs(&batch.segments)), dropout: None }
     }
 
     /// One sequence of so many tokens.
@@ -33,7 +35,7 @@ impl<B: Backend> Stream<B> {
         let positions: Vec<u32> = (0..tokens as u32).collect();
         let (cos, sin) = rope::tables(&rope::inverse_frequencies(config), &positions, device);
         let layout = AttentionLayout::new(vec![Span { prefix: 0..0, own: 0..tokens }]);
-        Self { cos, sin, layout: Arc::new(layout) }
+        Self { cos, sin, layout: Arc::new(layout), dropout: None }
     }
 
     /// The same stream for a block under autodiff; nothing in it is tracked.
@@ -42,6 +44,7 @@ impl<B: Backend> Stream<B> {
             cos: Tensor::from_inner(self.cos.clone()),
             sin: Tensor::from_inner(self.sin.clone()),
             layout: self.layout.clone(),
+            dropout: self.dropout,
         }
     }
 }

@@ -94,6 +94,7 @@ impl Case {
             cos: Tensor::zeros([1, 1], &device),
             sin: Tensor::zeros([1, 1], &device),
             layout: Arc::new(AttentionLayout::of_pairs(&self.segments)),
+            dropout: None,
         };
         let out = attend(q.clone(), k.clone(), v.clone(), &stream);
         let grads = (out.clone() * tensor(3)).backward();

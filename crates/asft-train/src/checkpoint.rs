@@ -1,4 +1,4 @@
-//! Checkpoints of a run: weights as a Hugging Face directory, and beside them all that training goes on from.
+//! Checkpoints of a run: weights as a Hugging Face directory, or adapters in PEFT's format, and beside them all that training goes on from.
 
 use std::{
     collections::BTreeMap,
@@ -9,8 +9,8 @@ use std::{
 
 use asft_data::sampler::SamplerState;
 use asft_model::{
-    Llama, LlamaBackend, LlamaConfig,
-    checkpoint::{NamedTensor, SafetensorsFile, write_model, write_safetensors},
+    Llama, LlamaBackend, LlamaConfig, LoraConfig,
+    checkpoint::{Checkpoint, NamedTensor, SafetensorsFile, write_adapter, write_model, write_safetensors},
     ops::AdamWState,
 };
 use burn::tensor::{Tensor, TensorData};
@@ -38,6 +38,9 @@ pub struct RunState {
     /// Digest of the reference model, for objectives that need one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// Digest of the model under the adapters, where it is adapters that are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
 }
 
 /// Lists every file of a checkpoint with its length and digest; written last, so that a directory with a
@@ -60,6 +63,8 @@ pub struct Snapshot<'a, B: LlamaBackend> {
     pub config: &'a LlamaConfig,
     /// Its weights.
     pub model: &'a Llama<B>,
+    /// Settings of its adapters and the name of the model under them, where they are all that is written.
+    pub adapters: Option<(&'a LoraConfig, &'a str)>,
     /// Tokenizer and template files.
     pub files: &'a [(String, Vec<u8>)],
     /// The optimizer's moments.
@@ -81,7 +86,11 @@ pub fn save<B: LlamaBackend>(
         .tempdir_in(&checkpoints)
         .map_err(TrainError::io(&checkpoints))?;
     let directory = temporary.path();
-    write_model(directory, snapshot.config, snapshot.model, snapshot.files)
+    let written = match snapshot.adapters {
+        None => write_model(directory, snapshot.config, snapshot.model, snapshot.files),
+        Some((lora, base)) => write_adapter(directory, lora, base, snapshot.model, snapshot.files),
+    };
+    written
         .and_then(|()| write_safetensors(&directory.join(OPTIMIZER), &moment_tensors(snapshot.moments)))
         .map_err(|source| TrainError::Save { path: target.clone(), source: source.into() })?;
     write_atomically(&directory.join(STATE), &json(snapshot.state))?;
@@ -190,6 +199,23 @@ pub(crate) fn verify_if_of_a_run(checkpoint: &Path) -> Result<(), TrainError> {
             path: checkpoint.to_owned(),
             what: format!("{what}\nhint: this checkpoint is damaged; name an older one of the run"),
         }),
+    }
+}
+
+/// Checks that `base` is the model that the adapter of a run's checkpoint was trained on; any other adapter passes.
+pub(crate) fn check_base(checkpoint: &Path, base: &Checkpoint) -> Result<(), TrainError> {
+    if !checkpoint.join(STATE).is_file() {
+        return Ok(());
+    }
+    match load_state(checkpoint)?.base {
+        Some(expected) if expected != digest_of_files(&base.files())? => Err(TrainError::Adapter {
+            path: checkpoint.to_owned(),
+            what: format!(
+                "{} is not the model that this adapter was trained on\nhint: put that one back, or correct base_model_name_or_path in a copy of the adapter",
+                base.path().display()
+            ),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -76,10 +76,16 @@ impl Allowed {
 pub enum ConformanceError {
     /// Embedded inputs, or the files of the round trip.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Train(Box<TrainError>),
     /// A step that gave numbers which are none.
     #[error(transparent)]
     Step(#[from] StepError),
+}
+
+impl From<TrainError> for ConformanceError {
+    fn from(error: TrainError) -> Self {
+        Self::Train(Box::new(error))
+    }
 }
 
 /// Compares `A` in weights of `weight_type` with `R` in f32.
@@ -204,8 +210,14 @@ fn loss_and_gradients<A: TrainBackend>(
         .map(|pair| vec![pair.chosen.logp_sum, pair.rejected.map_or(f64::NAN, |rejected| rejected.logp_sum)]);
     let objective = Objective::by_name("asft").expect("it is one");
     let norm = StepNorm { pairs: pairs.len(), nll_tokens: pairs.iter().map(|pair| pair.chosen.len()).sum() };
-    let micro_batch =
-        MicroBatch { batch: &batch, objective: &objective, norm: &norm, references: &[], segments: 2 };
+    let micro_batch = MicroBatch {
+        batch: &batch,
+        objective: &objective,
+        norm: &norm,
+        references: &[],
+        segments: 2,
+        dropout: None,
+    };
     let mut gradients = Gradients::default();
     engine::accumulate(model, config, micro_batch, &mut gradients, &mut Phases::default(), device).map_err(
         |error| StepError::Loss {

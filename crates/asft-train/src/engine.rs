@@ -46,6 +46,8 @@ pub struct MicroBatch<'a> {
     pub references: &'a [ReferenceSums],
     /// Groups of blocks; all but the last are recomputed in the backward pass.
     pub segments: usize,
+    /// Seed of the adapters' dropout, where there is any.
+    pub dropout: Option<u64>,
 }
 
 /// Forward and backward pass of one micro-batch: adds its part of the step's gradient to `gradients` and
@@ -53,7 +55,7 @@ pub struct MicroBatch<'a> {
 ///
 /// Blocks before the last segment run without autodiff and leave only their segment's input behind. The head
 /// gives scores, losses and the gradient by its input; from there the gradient walks back through the norm and
-/// one segment after the other.
+/// one segment after the other. Parameters that are not tracked get no gradient.
 pub fn accumulate<A: TrainBackend>(
     model: &Llama<A>,
     config: &LlamaConfig,
@@ -62,9 +64,9 @@ pub fn accumulate<A: TrainBackend>(
     phases: &mut Phases,
     device: &A::Device,
 ) -> Result<Vec<PairLoss>, PairError> {
-    let MicroBatch { batch, objective, norm, references, segments } = micro_batch;
+    let MicroBatch { batch, objective, norm, references, segments, dropout } = micro_batch;
     let frozen = model.valid();
-    let stream = Stream::new(config, batch, device);
+    let stream = Stream { dropout, ..Stream::new(config, batch, device) };
     let tracked = stream.tracked::<A>();
     let ids = frozen.ids(&batch.token_ids);
 
@@ -86,9 +88,14 @@ pub fn accumulate<A: TrainBackend>(
         let rows = model.model.norm.forward(y).select(0, row_index::<A>(head.rows(), device));
         let weight = frozen.head_weight();
         let head_path = model.head_weight_path();
-        let sum = gradients.take(head_path).map(|sum| sum.reshape(weight.dims()));
+        let sum = model.head_weight().is_require_grad().then(|| match gradients.take(head_path) {
+            Some(sum) => sum.reshape(weight.dims()),
+            None => head::no_gradient(&weight),
+        });
         let passed = head.run(rows.clone().inner(), &weight, sum)?;
-        gradients.set(head_path, passed.weight_grad.reshape([weight.shape().num_elements()]));
+        if let Some(sum) = passed.weight_grad {
+            gradients.set(head_path, sum.reshape([weight.shape().num_elements()]));
+        }
         Ok((passed.losses, rows * Tensor::from_inner(passed.hidden_grad)))
     })?;
     phases.time::<A, _>("backward", device, || {
@@ -102,7 +109,10 @@ pub fn accumulate<A: TrainBackend>(
             let mut grads = (y * Tensor::from_inner(dx)).backward();
             dx = collect(model, segment, leaf, &mut grads, gradients);
         }
-        let embedding = frozen.model.embed_tokens.weight.val();
+        let embedding = model.model.embed_tokens.weight.val();
+        if !embedding.is_require_grad() {
+            return;
+        }
         let (shape, length) = (embedding.dims(), embedding.shape().num_elements());
         let sum = gradients
             .take(EMBEDDING)

@@ -77,6 +77,14 @@ pub enum TrainError {
         /// Name of the objective.
         objective: &'static str,
     },
+    /// An adapter cannot be trained or used.
+    #[error("{}: {what}", path.display())]
+    Adapter {
+        /// The model or adapter.
+        path: PathBuf,
+        /// Why, and a hint.
+        what: String,
+    },
     /// The reference model has another tokenizer than the model that is trained.
     #[error("{}: its tokenizer is not that of the model that it is compared with, so the two cannot score the same tokens\nhint: name a reference model of the same family", path.display())]
     ReferenceTokenizer {

@@ -40,8 +40,8 @@ pub struct HeadPassed<B: Backend> {
     pub losses: Vec<PairLoss>,
     /// Gradient by the rows that were passed in, f32.
     pub hidden_grad: Tensor<B, 2>,
-    /// Gradient by the head's matrix, added to what was passed in, f32.
-    pub weight_grad: Tensor<B, 2>,
+    /// Gradient by the head's matrix, added to what was passed in, f32; `None` where nothing was.
+    pub weight_grad: Option<Tensor<B, 2>>,
 }
 
 impl<'a> HeadPass<'a> {
@@ -83,7 +83,7 @@ impl<'a> HeadPass<'a> {
     }
 
     /// Losses and gradients for `hidden` `[rows, hidden]`, the normed states of [`Self::rows`], under the
-    /// head's matrix `weight` `[vocab, hidden]`, whose gradient so far is `weight_grad`.
+    /// head's matrix `weight` `[vocab, hidden]`, whose gradient so far is `weight_grad`; `None` where it is frozen.
     pub fn run<B: LlamaBackend>(
         &self,
         hidden: Tensor<B, 2>,
@@ -105,7 +105,7 @@ impl<'a> HeadPass<'a> {
                 hidden.clone().slice(s![start..end]),
                 weight,
                 &self.labels[start..end],
-                Some(weight_grad),
+                weight_grad,
                 |found| {
                     place(&mut log_probs, order, found);
                     let mut coefficients = vec![0.0; self.order.len()];

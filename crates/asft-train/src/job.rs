@@ -10,16 +10,17 @@ use asft_data::{
     template::{RenderOptions, parse_date, today},
 };
 use asft_model::{
-    Llama, LlamaBackend, LlamaConfig, WeightType,
-    checkpoint::{Checkpoint, RandomWeights},
+    Llama, LlamaBackend, LlamaConfig, LoraConfig, WeightType,
+    checkpoint::{PeftAdapter, RandomWeights, SavedModel},
+    lora::FreshAdapter,
 };
 use sha2::{Digest, Sha256};
 
 use crate::{
-    checkpoint::{digest_of_files, hex, verify_if_of_a_run},
+    checkpoint::{check_base, digest_of_files, hex, verify_if_of_a_run},
     config::{Count, DataSettings, ReferenceMode, RunConfig},
     error::TrainError,
-    memory::{MemoryPlan, StepLoad, budget_bytes},
+    memory::{MemoryPlan, StepLoad, TrainedModel, budget_bytes},
     quickstart,
     schedule::Schedule,
 };
@@ -48,11 +49,24 @@ pub struct Job {
     pub data_digest: String,
     /// Expected memory by part.
     pub memory: MemoryPlan,
+    /// Numbers that are trained.
+    pub trained_parameters: u64,
+    /// The model under the adapters, where it is adapters that are trained.
+    pub base: Option<BaseModel>,
     /// Gone once they are read, since a mapped file counts as the process's memory.
     weights: Option<Weights>,
     /// The reference model, where the objective needs one.
     pub(crate) reference: Option<ReferenceModel>,
     reference_digest: Option<String>,
+}
+
+/// A model that stays as it is under adapters.
+#[derive(Clone, Debug)]
+pub struct BaseModel {
+    /// Where an adapter's config says that it is.
+    pub name: String,
+    /// Of its files.
+    pub digest: String,
 }
 
 /// A model that scores pairs and is not trained.
@@ -65,15 +79,16 @@ pub(crate) struct ReferenceModel {
 }
 
 impl ReferenceModel {
-    fn open(config: &RunConfig, tokenizer: &Tokenizer) -> Result<Self, TrainError> {
+    /// `trained` is the path of what is trained, without an adapter where it is one that is trained.
+    fn open(config: &RunConfig, trained: &str, tokenizer: &Tokenizer) -> Result<Self, TrainError> {
         let path = match config.reference.path.as_str() {
-            "" => &config.model.path,
+            "" => trained,
             path => path,
         };
         let (weights, model_config, own_tokenizer) = open_model(path, config.train.seed)?;
         check_same_tokenizer(path.as_ref(), &own_tokenizer, tokenizer)?;
         let digest = match &weights {
-            Weights::Checkpoint(checkpoint) => digest_of_files(&checkpoint.files())?,
+            Weights::Saved(saved) => digest_of_files(&saved.files())?,
             Weights::Random { seed } => hex(&Sha256::digest(format!("{path} {seed}"))),
         };
         Ok(Self { config: model_config, digest, weights })
@@ -90,11 +105,12 @@ impl ReferenceModel {
 }
 
 enum Weights {
-    Checkpoint(Box<Checkpoint>),
+    Saved(Box<SavedModel>),
     Random { seed: u64 },
 }
 
 impl Weights {
+    /// The model without adapters: those that there are become part of its weights.
     fn load<B: LlamaBackend>(
         self,
         weight_type: WeightType,
@@ -102,9 +118,7 @@ impl Weights {
         device: &B::Device,
     ) -> Result<Llama<B>, TrainError> {
         Ok(match self {
-            Self::Checkpoint(mut checkpoint) => {
-                Llama::load_as(weight_type, config, checkpoint.weights(), device)?
-            }
+            Self::Saved(mut saved) => saved.load(weight_type, device)?.merged(),
             Self::Random { seed } => {
                 let mut weights = RandomWeights::new(seed, config.initializer_range);
                 Llama::load_as(weight_type, config, &mut weights, device)?
@@ -122,6 +136,8 @@ impl Job {
     /// [`Self::read`] with no more than the first `pairs` of the training pairs.
     pub fn read_first(mut config: RunConfig, pairs: Option<usize>) -> Result<Self, TrainError> {
         let (weights, model_config, tokenizer) = open_model(&config.model.path, config.train.seed)?;
+        let base =
+            config.lora.as_ref().map(|lora| base_model(&config.model.path, &weights, lora)).transpose()?;
         warn_beyond_positions(config.data.max_length, &model_config);
         if config.data.template_date.is_empty() {
             // Templates that print the day must print the same one when the run is resumed.
@@ -136,7 +152,10 @@ impl Job {
             }
         }
         let reference = match config.objective.needs_reference() {
-            true => Some(ReferenceModel::open(&config, &tokenizer)?),
+            true => {
+                let trained = base.as_ref().map_or(&config.model.path, |base| &base.name);
+                Some(ReferenceModel::open(&config, trained, &tokenizer)?)
+            }
             false => {
                 if !config.reference.path.is_empty() {
                     let objective = config.objective.name();
@@ -157,12 +176,18 @@ impl Job {
         let load = StepLoad::new(&train_lengths, config.train.pairs_per_step);
         let fixed = (config.train.segments.exactly(), config.train.micro_batch_tokens.exactly());
         let beside = match &reference {
-            Some(reference) if config.reference.mode == ReferenceMode::Online => {
+            Some(reference) if needs_reference_weights(&config) => {
                 (config.model.dtype.bytes() * reference.config.parameters()) as u64
             }
             _ => 0,
         };
-        let plan = MemoryPlan::fit(&model_config, config.model.dtype, load, fixed, beside, budget);
+        let trained =
+            TrainedModel { config: &model_config, dtype: config.model.dtype, lora: config.lora.as_ref() };
+        let trained_parameters = match config.lora {
+            None => model_config.parameters() as u64,
+            Some(_) => trained.adapter_parameters(),
+        };
+        let plan = MemoryPlan::fit(&trained, load, fixed, beside, budget);
         if let Some(budget) = budget.filter(|&budget| plan.peak() > budget) {
             tracing::warn!(
                 "the run is expected to take {:.2} GB, more than the {:.2} GB of train.memory_budget; \
@@ -191,6 +216,8 @@ impl Job {
             total_steps,
             segments,
             micro_batch_tokens,
+            trained_parameters,
+            base,
             weights: Some(weights),
             reference_digest: reference.as_ref().map(|reference| reference.digest.clone()),
             reference,
@@ -206,10 +233,29 @@ impl Job {
         }
     }
 
-    /// Reads the weights onto a device, once.
-    pub fn load_model<B: LlamaBackend>(&mut self, device: &B::Device) -> Result<Llama<B>, TrainError> {
+    /// Reads the weights onto a device, once. Where adapters are trained, they are those of `adapter`, of the model's
+    /// path if that has one, or fresh ones.
+    pub fn load_model<B: LlamaBackend>(
+        &mut self,
+        adapter: Option<&mut PeftAdapter>,
+        device: &B::Device,
+    ) -> Result<Llama<B>, TrainError> {
         let weight_type = self.weight_type::<B>(device)?;
-        self.weights.take().expect("weights are read once").load(weight_type, &self.model_config, device)
+        let weights = self.weights.take().expect("weights are read once");
+        let (lora, mut saved) = match (&self.config.lora, weights) {
+            (Some(lora), Weights::Saved(saved)) => (lora, saved),
+            (_, weights) => return weights.load(weight_type, &self.model_config, device),
+        };
+        let model = saved.load_base(weight_type, device)?;
+        Ok(match adapter.or(saved.adapter_mut()) {
+            Some(adapter) => model.with_adapters(lora, adapter)?,
+            None => model.with_adapters(lora, &mut FreshAdapter::new(self.config.train.seed))?,
+        })
+    }
+
+    /// Whether the reference model is the one that is trained with its adapters switched off.
+    pub(crate) fn reference_is_base(&self) -> bool {
+        reference_is_base(&self.config)
     }
 
     /// Digest of the reference model, where the objective needs one.
@@ -218,14 +264,57 @@ impl Job {
     }
 }
 
+fn reference_is_base(config: &RunConfig) -> bool {
+    config.lora.is_some() && config.reference.path.is_empty()
+}
+
+/// Whether weights of a reference model stand beside those that are trained.
+fn needs_reference_weights(config: &RunConfig) -> bool {
+    config.reference.mode == ReferenceMode::Online && !reference_is_base(config)
+}
+
 /// Opens a model on disk with a tokenizer that fits it; weights of a run's checkpoint are held against its
-/// manifest.
-pub fn open_checkpoint(path: &Path) -> Result<(Checkpoint, Tokenizer), TrainError> {
-    let checkpoint = Checkpoint::open(path)?;
-    verify_if_of_a_run(checkpoint.path())?;
-    let tokenizer = Tokenizer::from_model(checkpoint.path()).map_err(DataError::from)?;
-    checkpoint.check_vocabulary(tokenizer.vocab_size())?;
-    Ok((checkpoint, tokenizer))
+/// manifest, and the model under its adapter against the one that was trained on.
+pub fn open_checkpoint(path: &Path) -> Result<(SavedModel, Tokenizer), TrainError> {
+    let saved = SavedModel::open(path)?;
+    verify_if_of_a_run(saved.path())?;
+    if saved.adapter().is_some() {
+        verify_if_of_a_run(saved.base().path())?;
+        check_base(saved.path(), saved.base())?;
+    }
+    let tokenizer = Tokenizer::from_model(saved.tokenizer_path()).map_err(DataError::from)?;
+    saved.base().check_vocabulary(tokenizer.vocab_size())?;
+    Ok((saved, tokenizer))
+}
+
+/// What adapters are to be trained on, and that an adapter which is there already can go on as `lora` has it.
+fn base_model(path: &str, weights: &Weights, lora: &LoraConfig) -> Result<BaseModel, TrainError> {
+    let refused = |what: String| TrainError::Adapter { path: path.into(), what };
+    let Weights::Saved(saved) = weights else {
+        let what = "this model has no file, so nothing could use an adapter of it\nhint: leave [lora] out, or name a model on disk in model.path";
+        return Err(refused(what.to_owned()));
+    };
+    let base = saved.base();
+    let name = match saved.adapter() {
+        Some(adapter) => {
+            let own = adapter.lora();
+            if own != (&LoraConfig { dropout: own.dropout, ..lora.clone() }) {
+                let modules: Vec<_> = own.target_modules.iter().map(|module| module.name()).collect();
+                return Err(refused(format!(
+                    "its adapter has rank {}, alpha {} and target modules {}, which [lora] must say to go on with it\n\
+                     hint: asft export merges it into a model that takes another adapter",
+                    own.rank,
+                    own.alpha,
+                    modules.join(", ")
+                )));
+            }
+            adapter.base().to_owned()
+        }
+        // A run directory stands for its newest checkpoint, which will not stay the newest.
+        None if Path::new(path).join("config.json").is_file() => path.to_owned(),
+        None => base.path().display().to_string(),
+    };
+    Ok(BaseModel { name, digest: digest_of_files(&base.files())? })
 }
 
 /// Fails where the reference model at `path` takes other tokens than the model that is trained.
@@ -246,9 +335,9 @@ fn open_model(path: &str, seed: u64) -> Result<(Weights, LlamaConfig, Tokenizer)
     if path == quickstart::NAME {
         return Ok((Weights::Random { seed }, quickstart::model_config()?, quickstart::tokenizer()?));
     }
-    let (checkpoint, tokenizer) = open_checkpoint(Path::new(path))?;
-    let config = checkpoint.config().clone();
-    Ok((Weights::Checkpoint(Box::new(checkpoint)), config, tokenizer))
+    let (saved, tokenizer) = open_checkpoint(Path::new(path))?;
+    let config = saved.config().clone();
+    Ok((Weights::Saved(Box::new(saved)), config, tokenizer))
 }
 
 /// Warns where pairs may be longer than the model was made for.

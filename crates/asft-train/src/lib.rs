@@ -33,7 +33,7 @@ mod trainer;
 pub use asft_core::Metrics;
 pub use config::{ConfigError, RunConfig};
 pub use error::{StepError, TrainError};
-pub use job::{Job, check_same_tokenizer, load_options, open_checkpoint, warn_beyond_positions};
+pub use job::{BaseModel, Job, check_same_tokenizer, load_options, open_checkpoint, warn_beyond_positions};
 pub use metrics::{Kind, MetricsRow};
 pub use phases::Phases;
 pub use reference::Reference;

@@ -1,6 +1,6 @@
 //! Memory: what a run is expected to need, and what the process has used.
 
-use asft_model::{LlamaConfig, WeightType, head};
+use asft_model::{LlamaConfig, LoraConfig, Projection, WeightType, head};
 
 use crate::config::MemoryBudget;
 
@@ -65,32 +65,63 @@ const MICRO_BATCH_COST: f64 = 200.0;
 /// Peak of a dry run of 1,000 pairs with SmolLM2 (docs/log.md, 2026-11-23).
 const PROCESS: u64 = 84_000_000;
 
+/// What memory is planned for.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainedModel<'a> {
+    /// Shape of the model.
+    pub config: &'a LlamaConfig,
+    /// Type of its weights.
+    pub dtype: WeightType,
+    /// The adapters, where they are what is trained.
+    pub lora: Option<&'a LoraConfig>,
+}
+
+impl TrainedModel<'_> {
+    /// Numbers in all adapters: `rank (in + out)` for each adapted projection.
+    pub fn adapter_parameters(&self) -> u64 {
+        let numbers = |lora: &LoraConfig| {
+            let widths = lora.target_modules.iter().flat_map(|projection| projection.shape(self.config));
+            self.config.num_hidden_layers * lora.rank * widths.sum::<usize>()
+        };
+        self.lora.map_or(0, numbers) as u64
+    }
+}
+
 impl MemoryPlan {
     /// The plan for given settings, with `reference` bytes of another model's weights beside.
     pub fn new(
-        config: &LlamaConfig,
-        dtype: WeightType,
+        model: &TrainedModel<'_>,
         load: StepLoad,
         segments: usize,
         micro_batch_tokens: usize,
         reference: u64,
     ) -> Self {
+        let TrainedModel { config, dtype, lora } = *model;
         let weight = dtype.bytes() as u64;
         let parameters = config.parameters() as u64;
+        let layers = config.num_hidden_layers as u64;
         let tokens = load.fullest(micro_batch_tokens) as u64;
         let hidden = config.hidden_size as u64;
         let vocabulary = config.vocab_size as u64;
-        let blocks = (config.num_hidden_layers as u64).div_ceil(segments as u64);
-        let block_parameters = (parameters - vocabulary * hidden) / config.num_hidden_layers as u64;
+        let blocks = layers.div_ceil(segments as u64);
+        let kept = block_floats(model);
+        // What is trained, what of it belongs to the head, to a block, and the type of a gradient on its way.
+        let (trained, head, block_parameters, gradient) = match lora {
+            None => {
+                let head = vocabulary * hidden;
+                (parameters, head, (parameters - head) / layers, weight)
+            }
+            Some(_) => (model.adapter_parameters(), 0, model.adapter_parameters() / layers, F32),
+        };
         let several = load.fullest(micro_batch_tokens) < load.longest_step;
         let plan = Self {
             segments,
             micro_batch_tokens,
-            weights: weight * parameters,
+            weights: weight * parameters + F32 * model.adapter_parameters(),
             reference,
-            gradients: F32 * parameters,
-            optimizer: 2 * F32 * parameters,
-            activations: weight * tokens * (segments as u64 * hidden + blocks * block_floats(config)),
+            gradients: F32 * trained,
+            optimizer: 2 * F32 * trained,
+            activations: weight * tokens * (segments as u64 * hidden + blocks * kept),
             head: 0,
             process: PROCESS,
         };
@@ -98,22 +129,22 @@ impl MemoryPlan {
         // only the sums of earlier micro-batches, and the head's own.
         let chunk = tokens.min(head::chunk_rows(config.vocab_size) as u64) * vocabulary;
         let at_the_head = Self {
-            gradients: if several { F32 * parameters } else { F32 * vocabulary * hidden },
+            gradients: F32 * if several { trained } else { head },
             head: F32 * (chunk + 4 * tokens * hidden) + if weight == F32 { 0 } else { weight * chunk },
             ..plan
         };
         // When the first segment goes back, all later gradients are summed up; one more block's worth of tensors
         // is at work.
-        let summed = parameters - blocks * block_parameters;
+        let summed = trained - blocks * block_parameters;
         let at_the_first_segment = Self {
-            gradients: F32 * if several { parameters } else { summed },
-            activations: weight * tokens * (hidden + (blocks + 1) * block_floats(config)),
+            gradients: F32 * if several { trained } else { summed },
+            activations: weight * tokens * (hidden + (blocks + 1) * kept),
             ..plan
         };
         // Then its insides are gone, and its gradients wait to be added.
         let after_a_segment = Self {
-            gradients: F32 * parameters + weight * blocks * block_parameters,
-            activations: weight * tokens * (hidden + block_floats(config)),
+            gradients: F32 * trained + gradient * blocks * block_parameters,
+            activations: weight * tokens * (hidden + kept),
             ..plan
         };
         let phases = match segments {
@@ -137,14 +168,13 @@ impl MemoryPlan {
     /// The fastest plan that fits into `budget`, or the smallest if none does; of `fixed` segments and
     /// micro-batch tokens those that are given. Without a budget as if there were nothing to spare.
     pub fn fit(
-        config: &LlamaConfig,
-        dtype: WeightType,
+        model: &TrainedModel<'_>,
         load: StepLoad,
         fixed: (Option<usize>, Option<usize>),
         reference: u64,
         budget: Option<u64>,
     ) -> Self {
-        let layers = config.num_hidden_layers;
+        let layers = model.config.num_hidden_layers;
         let segments = fixed.0.map_or(1..=layers, |count| count.min(layers)..=count.min(layers));
         let micro_batches = match fixed.1 {
             Some(tokens) => vec![tokens],
@@ -158,7 +188,7 @@ impl MemoryPlan {
             }
         };
         let plans = micro_batches.into_iter().flat_map(|tokens| {
-            segments.clone().map(move |segments| Self::new(config, dtype, load, segments, tokens, reference))
+            segments.clone().map(move |segments| Self::new(model, load, segments, tokens, reference))
         });
         let fits = |plan: &Self| budget.is_some_and(|budget| plan.peak() <= budget);
         let (fitting, others): (Vec<Self>, Vec<Self>) = plans.partition(fits);
@@ -179,12 +209,33 @@ impl MemoryPlan {
 
 /// Floats that a block keeps for one token between the passes: four tensors as wide as the residual stream
 /// (input, middle and their norms), queries and attention's output, keys and values, log-sum-exps, and the
-/// feed-forward layer's gate and up.
-fn block_floats(config: &LlamaConfig) -> u64 {
+/// feed-forward layer's gate and up. Frozen projections do not need their inputs: a norm is kept where an adapter
+/// takes it, and each adapter keeps what its `A` gives, and its input if elements of that are dropped.
+fn block_floats(model: &TrainedModel<'_>) -> u64 {
+    let TrainedModel { config, lora, .. } = model;
+    let norms = match lora {
+        None => 2,
+        Some(lora) => {
+            let adapted = |projections: &[Projection]| {
+                usize::from(projections.iter().any(|one| lora.target_modules.contains(one)))
+            };
+            adapted(&[Projection::QProj, Projection::KProj, Projection::VProj])
+                + adapted(&[Projection::GateProj, Projection::UpProj])
+        }
+    };
+    let adapters: usize = lora
+        .iter()
+        .flat_map(|lora| {
+            lora.target_modules.iter().map(|projection| {
+                let [_, input] = projection.shape(config);
+                lora.rank + if lora.dropout > 0.0 { input } else { 0 }
+            })
+        })
+        .sum();
     let queries = config.head_dim * config.num_attention_heads;
     let keys = config.head_dim * config.num_key_value_heads;
-    let width = 4 * config.hidden_size + 2 * queries + 2 * keys + 2 * config.intermediate_size;
-    (width + config.num_attention_heads) as u64
+    let width = (2 + norms) * config.hidden_size + 2 * queries + 2 * keys + 2 * config.intermediate_size;
+    (width + config.num_attention_heads + adapters) as u64
 }
 
 /// The budget in bytes; `None` where it is `auto` and the system does not tell what is free.
@@ -219,14 +270,35 @@ mod tests {
         LlamaConfig::from_json(text.as_bytes(), std::path::Path::new("config.json")).unwrap()
     }
 
+    /// All weights are trained.
+    fn whole(config: &LlamaConfig) -> TrainedModel<'_> {
+        TrainedModel { config, dtype: WeightType::F32, lora: None }
+    }
+
     const GB: u64 = 1_000_000_000;
+
+    #[test]
+    fn adapters_are_all_that_has_gradients() {
+        let (config, load) = (config(), StepLoad::new(&[500; 8], 8));
+        let lora = LoraConfig::default();
+        let adapted = TrainedModel { lora: Some(&lora), ..whole(&config) };
+        // 30 layers, rank 16: q and o 576 + 576, k and v 576 + 192, gate, up and down 576 + 1536.
+        assert_eq!(adapted.adapter_parameters(), 30 * 16 * (2 * 1152 + 2 * 768 + 3 * 2112));
+        let plan = |model| MemoryPlan::new(model, load, 1, 4000, 0);
+        let (whole, adapted) = (plan(&whole(&config)), plan(&adapted));
+        assert_eq!(adapted.weights - whole.weights, 4 * 4_884_480);
+        assert_eq!(adapted.optimizer, 8 * 4_884_480);
+        assert!(adapted.gradients <= 8 * 4_884_480 && whole.gradients >= 4 * 49_152 * 576);
+        assert!(adapted.peak() < whole.peak());
+    }
 
     #[test]
     fn a_plan_uses_the_memory_there_is() {
         let config = config();
         let load = StepLoad::new(&[900, 300, 1200, 800, 700], 4);
         assert_eq!((load.longest_pair, load.longest_step, load.pairs), (1200, 3600, 4));
-        let fit = |budget| MemoryPlan::fit(&config, WeightType::F32, load, (None, None), 0, budget);
+        let model = whole(&config);
+        let fit = |budget| MemoryPlan::fit(&model, load, (None, None), 0, budget);
         let roomy = fit(Some(64 * GB));
         assert_eq!((roomy.segments, roomy.micro_batch_tokens), (1, 3600));
         let mut before = roomy;
@@ -238,8 +310,7 @@ mod tests {
         }
         let least = fit(None);
         let every = (1..=30).flat_map(|segments| {
-            [1200, 1800, 3600]
-                .map(|tokens| MemoryPlan::new(&config, WeightType::F32, load, segments, tokens, 0))
+            [1200, 1800, 3600].map(|tokens| MemoryPlan::new(&model, load, segments, tokens, 0))
         });
         assert_eq!(every.map(|plan| plan.peak()).min(), Some(least.peak()));
         assert_eq!(fit(Some(GB)), least);
@@ -249,11 +320,11 @@ mod tests {
     fn what_is_given_is_kept() {
         let (config, load) = (config(), StepLoad::new(&[500; 8], 8));
         for fixed in [(Some(7), Some(1000)), (Some(7), None), (None, Some(1000))] {
-            let plan = MemoryPlan::fit(&config, WeightType::F32, load, fixed, 0, Some(64 * GB));
+            let plan = MemoryPlan::fit(&whole(&config), load, fixed, 0, Some(64 * GB));
             assert!(fixed.0.is_none_or(|segments| plan.segments == segments));
             assert!(fixed.1.is_none_or(|tokens| plan.micro_batch_tokens == tokens));
         }
-        let plan = MemoryPlan::fit(&config, WeightType::F32, load, (Some(99), None), 0, Some(64 * GB));
+        let plan = MemoryPlan::fit(&whole(&config), load, (Some(99), None), 0, Some(64 * GB));
         assert_eq!((plan.segments, plan.micro_batch_tokens), (30, 4000));
     }
 

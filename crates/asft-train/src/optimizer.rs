@@ -42,7 +42,7 @@ impl<B: LlamaBackend> AdamW<B> {
 
     /// One step at `rate` with gradients scaled by `scale`; consumes the gradients as it goes.
     ///
-    /// Norms do not decay; parameters without a gradient are left alone.
+    /// Norms do not decay; parameters without a gradient, such as frozen ones, are left alone.
     pub fn step<A: TrainBackend<InnerBackend = B>>(
         &mut self,
         model: Llama<A>,
@@ -56,7 +56,7 @@ impl<B: LlamaBackend> AdamW<B> {
         parameters::update(model, |path, value| {
             let Some(gradient) = gradients.take(path) else { return value };
             let decay = if path.ends_with("norm.weight") { 0.0 } else { weight_decay };
-            let rounding_seed = rounding_seed(self.seed, self.steps, path);
+            let rounding_seed = seed_of_chance(self.seed, self.steps, path);
             let step = AdamWStep { betas, corrections, eps, rate, decay, scale, rounding_seed };
             let (updated, state) = B::adamw(value, gradient, self.moments.remove(path), step);
             self.moments.insert(path.to_owned(), state);
@@ -65,11 +65,11 @@ impl<B: LlamaBackend> AdamW<B> {
     }
 }
 
-/// FNV-1a of a run's seed, the step and the parameter: none of them gives the same twice, and a resumed run goes
-/// on with what it would have had.
-fn rounding_seed(seed: u64, step: usize, path: &str) -> u64 {
+/// FNV-1a of a run's seed, the step and a name, such as a parameter's path: no two give the same, and a resumed run
+/// goes on with what it would have had.
+pub(crate) fn seed_of_chance(seed: u64, step: usize, name: &str) -> u64 {
     let numbers = [seed.to_le_bytes(), (step as u64).to_le_bytes()];
-    numbers.as_flattened().iter().copied().chain(path.bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    numbers.as_flattened().iter().copied().chain(name.bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
@@ -86,10 +86,10 @@ mod tests {
         for seed in [0, 1, 42] {
             for step in 1..200 {
                 for path in ["model.norm.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight"] {
-                    assert!(seeds.insert(rounding_seed(seed, step, path)), "{seed}, {step}, {path}");
+                    assert!(seeds.insert(seed_of_chance(seed, step, path)), "{seed}, {step}, {path}");
                 }
             }
         }
-        assert_eq!(rounding_seed(42, 7, "lm_head.weight"), rounding_seed(42, 7, "lm_head.weight"));
+        assert_eq!(seed_of_chance(42, 7, "lm_head.weight"), seed_of_chance(42, 7, "lm_head.weight"));
     }
 }

@@ -1,7 +1,10 @@
 //! The frozen reference model of DPO and its kin: its log-prob sums of each pair.
 //!
+//! Where adapters are trained, it is the model under them unless another is named.
+//!
 //! Precomputed, they are taken once over all pairs of the run before the model that is trained is loaded, and kept on disk for
-//! other runs; online, the reference model stays in memory and scores every micro-batch again.
+//! other runs; online, the reference model stays in memory and scores every micro-batch again. The model under
+//! adapters is in memory anyway: it scores with them switched off.
 
 use asft_core::ReferenceSums;
 use asft_data::{
@@ -27,6 +30,8 @@ pub enum Reference<B: LlamaBackend> {
     Precomputed(ReferenceCache),
     /// From the model itself.
     Online(Box<(Llama<B>, LlamaConfig)>),
+    /// From the model that is trained, its adapters switched off.
+    AdaptersOff(LlamaConfig),
 }
 
 impl<B: LlamaBackend> Reference<B> {
@@ -40,6 +45,7 @@ impl<B: LlamaBackend> Reference<B> {
         let Some(model) = job.reference.take() else { return Ok(Some(Self::None)) };
         let weight_type = job.weight_type::<B>(device)?;
         match job.config.reference.mode {
+            ReferenceMode::Online if job.reference_is_base() => Ok(Some(Self::AdaptersOff(model.config))),
             ReferenceMode::Online => {
                 let config = model.config.clone();
                 Ok(Some(Self::Online(Box::new((model.load(weight_type, device)?, config)))))
@@ -54,7 +60,7 @@ impl<B: LlamaBackend> Reference<B> {
     }
 
     /// The sums of each of `pairs`, scored in micro-batches of at most `micro_batch_tokens` where they have to be;
-    /// empty where the objective needs none.
+    /// empty where the objective needs none. `trained` is the model in training.
     ///
     /// # Panics
     /// If the pairs are not those of the job that this was prepared for.
@@ -62,8 +68,14 @@ impl<B: LlamaBackend> Reference<B> {
         &self,
         pairs: &[&EncodedPair],
         micro_batch_tokens: usize,
+        trained: impl FnOnce() -> Llama<B>,
         device: &B::Device,
     ) -> Vec<ReferenceSums> {
+        let compute = |model: &Llama<B>, config: &LlamaConfig| {
+            let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
+            let batches = micro_batches(&lengths, micro_batch_tokens).into_iter();
+            batches.flat_map(|range| sums(model, config, &pairs[range], device)).collect()
+        };
         match self {
             Self::None => vec![],
             Self::Precomputed(cache) => {
@@ -73,10 +85,9 @@ impl<B: LlamaBackend> Reference<B> {
             }
             Self::Online(model) => {
                 let (model, config) = model.as_ref();
-                let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
-                let batches = micro_batches(&lengths, micro_batch_tokens).into_iter();
-                batches.flat_map(|range| sums(model, config, &pairs[range], device)).collect()
+                compute(model, config)
             }
+            Self::AdaptersOff(config) => compute(&trained().without_adapters(), config),
         }
     }
 }

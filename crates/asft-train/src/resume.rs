@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use asft_model::{Llama, LlamaBackend, checkpoint::Checkpoint};
+use asft_model::{
+    Llama, LlamaBackend,
+    checkpoint::{Checkpoint, PeftAdapter},
+};
 
 use crate::{
     checkpoint::{self, RunState},
@@ -65,6 +68,12 @@ pub fn prepare(mut config: RunConfig, resume: bool) -> Result<(Job, Option<Resum
         let what = "the reference model is not the one that the run was started with\nhint: name that one in reference.path, or start another output directory";
         return Err(run_error(&run, what));
     }
+    if let Some(resume) = &resume
+        && resume.state.base.as_deref() != job.base.as_ref().map(|base| base.digest.as_str())
+    {
+        let what = "the model under the adapters is not the one that the run was started with\nhint: name that one in model.path, or start another output directory";
+        return Err(run_error(&run, what));
+    }
     Ok((job, resume))
 }
 
@@ -74,8 +83,15 @@ impl ResumePoint {
         Ok(Some(Self { state: checkpoint::load_state(&checkpoint)?, checkpoint }))
     }
 
-    /// Reads the weights onto a device.
-    pub fn load_model<B: LlamaBackend>(&self, job: &Job, device: &B::Device) -> Result<Llama<B>, TrainError> {
+    /// Reads the weights onto a device; where adapters are trained, those that are frozen come from `job`.
+    pub fn load_model<B: LlamaBackend>(
+        &self,
+        job: &mut Job,
+        device: &B::Device,
+    ) -> Result<Llama<B>, TrainError> {
+        if job.config.lora.is_some() {
+            return job.load_model(Some(&mut PeftAdapter::open(&self.checkpoint)?), device);
+        }
         let mut checkpoint = Checkpoint::open(&self.checkpoint)?;
         let weight_type = job.weight_type::<B>(device)?;
         Ok(Llama::load_as(weight_type, &job.model_config, checkpoint.weights(), device)?)

@@ -194,6 +194,7 @@ impl<'a, A: TrainBackend> Run<'a, A> {
         let snapshot = Snapshot {
             config: &job.model_config,
             model: &self.trainer.model().valid(),
+            adapters: job.config.lora.as_ref().zip(job.base.as_ref().map(|base| base.name.as_str())),
             files: job.tokenizer.files(),
             moments: self.trainer.optimizer().moments(),
             state: &self.trainer.state(),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use asft_core::{MetricsSum, PairError, StepNorm};
 use asft_data::{EncodedPair, PairBatch, Sampler, pack::micro_batches};
-use asft_model::{Llama, TrainBackend, parameters};
+use asft_model::{Llama, TrainBackend, lora::peft_name, parameters};
 use burn::module::AutodiffModule;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     gradients::Gradients,
     job::Job,
     metrics::{Kind, MetricsRow},
-    optimizer::AdamW,
+    optimizer::{AdamW, seed_of_chance},
     phases::Phases,
     reference::Reference,
     resume::ResumePoint,
@@ -49,14 +49,14 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         let (model, optimizer, sampler, step) = match resume {
             None => {
                 let sampler = Sampler::new(pairs, job.config.train.seed, job.config.data.shuffle);
-                (job.load_model(device)?, AdamW::new(settings, seed), sampler, 0)
+                (job.load_model(None, device)?, AdamW::new(settings, seed), sampler, 0)
             }
             Some(resume) => {
                 let moments = load_moments(&resume.checkpoint, device)?;
                 let step = resume.state.step;
                 let sampler = Sampler::restore(resume.state.sampler.clone(), pairs)?;
                 (
-                    resume.load_model(&job, device)?,
+                    resume.load_model(&mut job, device)?,
                     AdamW::resumed(settings, seed, step, moments),
                     sampler,
                     step,
@@ -113,6 +113,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
             sampler: self.sampler.state().clone(),
             data: self.job.data_digest.clone(),
             reference: self.job.reference_digest().map(str::to_owned),
+            base: self.job.base.as_ref().map(|base| base.digest.clone()),
         }
     }
 
@@ -132,11 +133,14 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         let mut phases = std::mem::take(&mut self.phases);
         let mut gradients = Gradients::default();
         let mut metrics = MetricsSum::default();
-        for range in micro_batches(&lengths, self.job.micro_batch_tokens) {
+        let drops = self.job.config.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
+        let ranges = micro_batches(&lengths, self.job.micro_batch_tokens);
+        for (number, range) in ranges.into_iter().enumerate() {
             let pairs_of_batch = &pairs[range.clone()];
             let batch = PairBatch::new(pairs_of_batch.iter().copied());
             let references = phases.time::<A, _>("reference", self.device, || {
-                self.reference.sums(pairs_of_batch, self.job.micro_batch_tokens, self.device)
+                let trained = || self.model().valid();
+                self.reference.sums(pairs_of_batch, self.job.micro_batch_tokens, trained, self.device)
             });
             let micro_batch = MicroBatch {
                 batch: &batch,
@@ -144,6 +148,8 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
                 norm: &norm,
                 references: &references,
                 segments: self.job.segments,
+                dropout: drops
+                    .then(|| seed_of_chance(train.seed, step, &format!("dropout of micro-batch {number}"))),
             };
             let losses = engine::accumulate(
                 self.model(),
@@ -181,11 +187,13 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         Ok(row.timed(started.elapsed().as_secs_f64()))
     }
 
-    /// Fails if a weight is not finite, so that no such model is ever kept.
+    /// Fails if a weight that is trained is not finite, so that no such model is ever kept.
     pub fn check_weights(&self) -> Result<(), StepError> {
         let mut found = None;
+        let lora = self.job.config.lora.is_some();
         parameters::for_each(&self.model().valid(), |path, values, _| {
-            if found.is_none() && !values.into_data().iter::<f32>().all(f32::is_finite) {
+            let trained = !lora || peft_name(path).is_some();
+            if trained && found.is_none() && !values.into_data().iter::<f32>().all(f32::is_finite) {
                 found = Some(path.to_owned());
             }
         });
@@ -219,7 +227,8 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         );
         let Some(mut scored) = scored else { return Ok(None) };
         let all: Vec<&EncodedPair> = pairs.iter().collect();
-        let references = self.reference.sums(&all, self.job.micro_batch_tokens, self.device);
+        let references =
+            self.reference.sums(&all, self.job.micro_batch_tokens, || self.model().valid(), self.device);
         for (scored, reference) in scored.iter_mut().zip(references) {
             scored.scores = scored.scores.with_reference(reference);
         }

@@ -32,6 +32,7 @@ fn gradients(
         norm: &StepNorm { pairs: 1, nll_tokens: 1 },
         references: &[],
         segments: 2,
+        dropout: None,
     };
     let mut gradients = Gradients::default();
     let (config, mut phases) = (checkpoint.config(), Phases::default());

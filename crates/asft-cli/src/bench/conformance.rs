@@ -60,7 +60,7 @@ impl Work for Comparison {
         let Self { weight_type, allowed } = self;
         compare::<Autodiff<Flex>, A>(&Default::default(), device, weight_type, allowed).map_err(|error| {
             match error {
-                asft_train::conformance::ConformanceError::Train(error) => error.into(),
+                asft_train::conformance::ConformanceError::Train(error) => (*error).into(),
                 error => Failure::Run(error.into()),
             }
         })

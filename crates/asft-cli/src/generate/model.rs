@@ -14,8 +14,8 @@ use asft_data::{
 };
 use asft_eval::{Answer, AnswerSource, Query, StopReason};
 use asft_model::{
-    Llama, LlamaBackend, LlamaConfig, TrainBackend, WeightType,
-    checkpoint::Checkpoint,
+    LlamaBackend, LlamaConfig, TrainBackend, WeightType,
+    checkpoint::SavedModel,
     generate::{Event, Finish, Generated, Generator, Request, Sampling},
 };
 use asft_train::{checkpoint::digest_of_files, open_checkpoint};
@@ -31,7 +31,7 @@ use crate::{
 /// Which model answers, and how it is run.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A Hugging Face directory, a GGUF file or a run directory.
+    /// A Hugging Face directory, a GGUF file, a directory of an adapter or a run directory.
     #[arg(long, value_name = "M")]
     pub model: PathBuf,
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub struct ModelOptions {
 
 /// A model that was opened, its weights not read yet.
 pub struct Opened {
-    checkpoint: Checkpoint,
+    checkpoint: SavedModel,
     weight_type: WeightType,
     backend: Backend,
     /// Its tokenizer.
@@ -169,12 +169,11 @@ impl<T, F: FnOnce(&LocalModel<'_>) -> Result<T, Failure>> Work for Loading<'_, F
             )));
         }
         let config = opened.checkpoint.config().clone();
-        let model = Llama::<<A as AutodiffBackend>::InnerBackend>::load_as(
-            opened.weight_type,
-            &config,
-            opened.checkpoint.weights(),
-            device,
-        )?;
+        // Merged, a token takes no more products than without an adapter.
+        let model = opened
+            .checkpoint
+            .load::<<A as AutodiffBackend>::InnerBackend>(opened.weight_type, device)?
+            .merged();
         let generator = Generator::new(&model, &config, &opened.stop);
         work(&LocalModel { generator: &generator, opened, config: &config })
     }

@@ -6,5 +6,6 @@ mod commands;
 mod compare;
 mod eval;
 mod generate;
+mod lora;
 mod resume;
 mod support;

@@ -61,8 +61,18 @@ fn kill_at(scratch: &Scratch, arguments: &[&str], step: usize) -> bool {
 
 #[test]
 fn killed_three_times_it_ends_bit_for_bit_the_same() {
+    killed_three_times("");
+}
+
+/// Masks of dropout are those that the killed steps would have had.
+#[test]
+fn so_do_adapters_with_dropout() {
+    killed_three_times("[lora]\nrank = 4\ndropout = 0.1\n");
+}
+
+fn killed_three_times(settings: &str) {
     let whole = Scratch::new();
-    whole.config("");
+    whole.config(settings);
     whole.ok(&["train", "--config", "config.toml"]);
     let expected = (metrics(&whole.path("run")), files(&whole.path("run")));
     assert_eq!(steps_made(&whole.path("run")), 18);
@@ -71,7 +81,7 @@ fn killed_three_times_it_ends_bit_for_bit_the_same() {
     let seed =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos() as usize;
     let killed = Scratch::new();
-    killed.config("");
+    killed.config(settings);
     let mut arguments = vec!["train", "--config", "config.toml"];
     let mut kills = 0;
     for (index, first) in [1, 6, 11].into_iter().enumerate() {

@@ -26,16 +26,18 @@ pub struct SelfAttention<B: LlamaBackend> {
 impl<B: LlamaBackend> SelfAttention<B> {
     /// `[tokens, hidden]` to the same shape.
     pub fn forward(&self, x: Tensor<B, 2>, stream: &Stream<B>) -> Tensor<B, 2> {
-        self.forward_with(x, &stream.cos, &stream.sin, |q, k, v| attend(q, k, v, stream))
+        self.forward_with(x, &stream.cos, &stream.sin, stream.dropout, |q, k, v| attend(q, k, v, stream))
     }
 
-    /// `[tokens, hidden]` to the same shape, with rotary tables `[tokens, head_dim / 2]`; `attend` makes outputs
+    /// `[tokens, hidden]` to the same shape, with rotary tables `[tokens, head_dim / 2]` and the dropout of a
+    /// [`Stream`]; `attend` makes outputs
     /// `[tokens, heads, head_dim]` of rotated queries, rotated keys and values.
     pub fn forward_with(
         &self,
         x: Tensor<B, 2>,
         cos: &Tensor<B, 2>,
         sin: &Tensor<B, 2>,
+        dropout: Option<u64>,
         attend: impl FnOnce(Tensor<B, 3>, Tensor<B, 3>, Tensor<B, 3>) -> Tensor<B, 3>,
     ) -> Tensor<B, 2> {
         let tokens = x.dims()[0];
@@ -43,10 +45,10 @@ impl<B: LlamaBackend> SelfAttention<B> {
             let width = y.dims()[1];
             y.reshape([tokens, width / self.head_dim, self.head_dim])
         };
-        let q = rope::rotate(heads(self.q_proj.forward(x.clone())), cos, sin);
-        let k = rope::rotate(heads(self.k_proj.forward(x.clone())), cos, sin);
-        let v = heads(self.v_proj.forward(x));
-        self.o_proj.forward(attend(q, k, v).flatten::<2>(1, 2))
+        let q = rope::rotate(heads(self.q_proj.forward(x.clone(), dropout)), cos, sin);
+        let k = rope::rotate(heads(self.k_proj.forward(x.clone(), dropout)), cos, sin);
+        let v = heads(self.v_proj.forward(x, dropout));
+        self.o_proj.forward(attend(q, k, v).flatten::<2>(1, 2), dropout)
     }
 }
 

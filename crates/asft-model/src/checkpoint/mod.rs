@@ -1,10 +1,12 @@
-//! Checkpoints: Hugging Face directories in and out, GGUF files in.
+//! Checkpoints: Hugging Face directories and PEFT's adapters in and out, GGUF files in.
 
 mod dequantize;
 mod directory;
 mod gguf;
+mod peft;
 mod random;
 mod safetensors;
+mod saved;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -12,8 +14,10 @@ use std::path::{Path, PathBuf};
 pub use directory::HfDirectory;
 pub use gguf::GgufModel;
 pub(crate) use gguf::f32_values as gguf_f32;
+pub use peft::{ADAPTER_CONFIG, PeftAdapter, write_adapter};
 pub use random::RandomWeights;
 pub use safetensors::SafetensorsFile;
+pub use saved::SavedModel;
 pub use write::{NamedTensor, named_tensors, write_model, write_safetensors};
 
 use crate::{LlamaConfig, ModelError, WeightType};

@@ -11,7 +11,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use safetensors::{Dtype, View};
 use serde_json::json;
 
-use crate::{Llama, LlamaBackend, LlamaConfig, ModelError, WeightType, parameters};
+use crate::{Llama, LlamaBackend, LlamaConfig, ModelError, WeightType, lora::peft_name, parameters};
 
 /// Bytes of a shard, as transformers splits.
 const SHARD_BYTES: usize = 5_000_000_000;
@@ -84,6 +84,9 @@ pub fn named_tensors<B: LlamaBackend>(model: &Llama<B>) -> Vec<NamedTensor<B>> {
 
 /// Writes `config.json`, the weights in as many shards as they need, and `files` (tokenizer, template) into
 /// an existing directory.
+///
+/// # Panics
+/// If the model has adapters, which would be lost: merge them first.
 pub fn write_model<B: LlamaBackend>(
     directory: &Path,
     config: &LlamaConfig,
@@ -101,6 +104,7 @@ fn write_model_in_shards<B: LlamaBackend>(
     shard_bytes: usize,
 ) -> Result<(), ModelError> {
     let tensors = named_tensors(model);
+    assert!(tensors.iter().all(|tensor| peft_name(&tensor.name).is_none()), "adapters are not merged");
     let weight_type = tensors.first().map(NamedTensor::weight_type).unwrap_or_default();
     let mut shards: Vec<(usize, Vec<&NamedTensor<B>>)> = vec![];
     for tensor in &tensors {
@@ -131,11 +135,11 @@ fn write_model_in_shards<B: LlamaBackend>(
     files.iter().try_for_each(|(name, bytes)| write_file(&directory.join(name), bytes))
 }
 
-fn pretty(value: &serde_json::Value) -> Vec<u8> {
+pub(super) fn pretty(value: &serde_json::Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
 
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     let write = || {
         let mut file = File::create(path)?;
         std::io::Write::write_all(&mut file, bytes)?;

@@ -6,6 +6,7 @@
 mod adamw;
 mod attention;
 mod decode;
+mod dropout;
 mod log_probs;
 mod matrix;
 mod rms_norm;
@@ -24,7 +25,7 @@ use burn::{
 
 use crate::{
     WeightType,
-    ops::{AdamWState, AdamWStep, AttentionInputs, KeyValues, LlamaBackend},
+    ops::{AdamWState, AdamWStep, AttentionInputs, Dropout, KeyValues, LlamaBackend},
 };
 
 impl LlamaBackend for Flex {
@@ -52,6 +53,10 @@ impl LlamaBackend for Flex {
 
     fn decode_attention(q: FlexTensor, caches: &[KeyValues<Self>], scale: f64) -> FlexTensor {
         decode::attention(q, caches, scale)
+    }
+
+    fn dropout(x: FlexTensor, dropout: Dropout) -> FlexTensor {
+        dropout::forward(x, dropout)
     }
 
     fn product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {

@@ -277,3 +277,42 @@ proptest! {
         close::<3>("attention", tensor(got), tensor(expected), 1e-5);
     }
 }
+
+#[test]
+fn dropout_depends_on_seed_and_place_and_is_its_own_gradient() {
+    const SHAPE: [usize; 2] = [300, 70];
+    let x = random(SHAPE);
+    let dropout = |x: &Tensor<Flex, 2>, rate, seed| -> Tensor<Flex, 2> {
+        tensor(Flex::dropout(primitive(x.clone()), ops::Dropout { rate, seed }))
+    };
+    let ones = x.ones_like();
+    let mask = dropout(&ones, 0.3, 5);
+    assert_eq!(mask.clone().into_data(), dropout(&ones, 0.3, 5).into_data());
+    assert_ne!(mask.clone().into_data(), dropout(&ones, 0.3, 6).into_data());
+    let values: Vec<f32> = mask.clone().into_data().to_vec().unwrap();
+    assert!(values.iter().all(|&value| value == 0.0 || (value - 1.0 / 0.7).abs() < 1e-4));
+    // 21,000 draws: five standard errors of the share of zeros.
+    let zeros = values.iter().filter(|&&value| value == 0.0).count() as f64 / values.len() as f64;
+    assert!((zeros - 0.3).abs() < 5.0 * (0.21 / 21_000.0f64).sqrt(), "{zeros}");
+
+    let leaf = tracked(&x);
+    let out: Tensor<A, 2> = tensor(A::dropout(primitive(leaf.clone()), ops::Dropout { rate: 0.3, seed: 5 }));
+    close("forward", out.clone().inner(), x.clone() * mask.clone(), 0.0);
+    let gradients = (out * tracked(&x)).sum().backward();
+    close("gradient", leaf.grad(&gradients).unwrap(), x * mask, 0.0);
+}
+
+#[test]
+fn the_definition_of_dropout_keeps_what_its_rate_says() {
+    let ones = Tensor::<Flex, 2>::ones([300, 70], &Default::default());
+    let mask = |seed| -> Vec<f32> {
+        let dropout = ops::Dropout { rate: 0.3, seed };
+        let out: Tensor<Flex, 2> = tensor(ops::dropout::forward::<Flex>(primitive(ones.clone()), dropout));
+        out.into_data().to_vec().unwrap()
+    };
+    let values = mask(5);
+    assert_eq!(values, mask(5));
+    assert_ne!(values, mask(6));
+    let mean = values.iter().sum::<f32>() / values.len() as f32;
+    assert!((mean - 1.0).abs() < 5.0 * (0.3f32 / 0.7 / 21_000.0).sqrt(), "{mean}");
+}

@@ -182,8 +182,8 @@ impl<'a, B: LlamaBackend> Generator<'a, B> {
         let mut caches = Vec::with_capacity(self.model.model.layers.len());
         let mut x = self.model.embed(self.model.ids(prompt));
         for block in &self.model.model.layers {
-            x = block.forward_with(x, |attention, x| {
-                attention.forward_with(x, &stream.cos, &stream.sin, |q, k, v| {
+            x = block.forward_with(x, None, |attention, x| {
+                attention.forward_with(x, &stream.cos, &stream.sin, None, |q, k, v| {
                     let keep = |rows: &Tensor<B, 3>| {
                         let [_, heads, dim] = rows.dims();
                         let buffer = decode::empty::<B>([capacity, heads, dim], self.dtype, &self.device);
@@ -207,8 +207,8 @@ impl<'a, B: LlamaBackend> Generator<'a, B> {
         let scale = 1.0 / (self.config.head_dim as f64).sqrt();
         let mut x = self.model.embed(index_tensor(&newest, self.config.vocab_size, &self.device));
         for (block, caches) in self.model.model.layers.iter().zip(&mut going.caches) {
-            x = block.forward_with(x, |attention, x| {
-                attention.forward_with(x, &cos, &sin, |q, k, v| {
+            x = block.forward_with(x, None, |attention, x| {
+                attention.forward_with(x, &cos, &sin, None, |q, k, v| {
                     let row = |rows: &Tensor<B, 3>, row: usize| rows.clone().narrow(0, row, 1);
                     let kept = std::mem::take(caches).into_iter().enumerate();
                     *caches = kept.map(|(i, cache)| self.append(cache, row(&k, i), row(&v, i))).collect();

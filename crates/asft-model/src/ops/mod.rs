@@ -7,6 +7,7 @@
 pub(crate) mod adamw;
 mod attention;
 pub(crate) mod decode;
+pub(crate) mod dropout;
 mod linear;
 pub(crate) mod log_probs;
 pub(crate) mod rms_norm;
@@ -28,6 +29,7 @@ use burn::{
 pub use adamw::{AdamWState, AdamWStep};
 pub use attention::AttentionInputs;
 pub use decode::KeyValues;
+pub use dropout::Dropout;
 
 use crate::WeightType;
 
@@ -74,6 +76,12 @@ pub trait LlamaBackend: Backend {
     /// `x Wᵀ`: `x` `[tokens, in]`, `weight` `[out, in]`; differentiable where the backend is.
     fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::forward::<Self>(x, weight)
+    }
+
+    /// `x` with elements dropped by chance, see [`Dropout`]; differentiable where the backend is. Its own gradient is
+    /// the same operation.
+    fn dropout(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+        dropout::forward::<Self>(x, dropout)
     }
 
     /// `lhs rhs`, both of two dimensions.
@@ -194,6 +202,10 @@ impl<B: LlamaBackend, C: CheckpointStrategy> LlamaBackend for Autodiff<B, C> {
 
     fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::tracked::<B, C>(x, weight)
+    }
+
+    fn dropout(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
+        dropout::tracked::<B, C>(x, dropout)
     }
 
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {

@@ -32,7 +32,7 @@ fn rounded(value: f32, chance: u16) -> bf16 {
 }
 
 /// 2⁶⁴ over the golden ratio: successive multiples are spread evenly.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The output function of SplitMix64 (Steele, Lea, Flood 2014), a bijection that looks random.
 #[inline(always)]

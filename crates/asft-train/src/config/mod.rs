@@ -4,7 +4,7 @@ mod parse;
 
 use asft_core::Objective;
 use asft_data::{schema::Format, template::TemplateChoice, truncation::Truncation};
-use asft_model::WeightType;
+use asft_model::{LoraConfig, WeightType};
 use serde::{Deserialize, Serialize};
 
 pub use parse::{ConfigError, assign, parse_table, read_table};
@@ -15,6 +15,9 @@ pub use parse::{ConfigError, assign, parse_table, read_table};
 pub struct RunConfig {
     /// Which model.
     pub model: ModelSettings,
+    /// Adapters, which are trained in place of the model's weights; absent: the weights are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// Which pairs, and how they become tokens.
     pub data: DataSettings,
     /// Exactly one `[objective.NAME]` table.
@@ -41,7 +44,7 @@ fn default_objective() -> Objective {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
-    /// A Hugging Face directory, a GGUF file, a run directory or `embedded:quickstart`.
+    /// A Hugging Face directory, a GGUF file, a directory of an adapter, a run directory or `embedded:quickstart`.
     pub path: String,
     /// Type of the weights.
     #[serde(default)]
@@ -114,7 +117,8 @@ fn default_true() -> bool {
 pub struct ReferenceSettings {
     /// When the reference model runs.
     pub mode: ReferenceMode,
-    /// The model, as in `model.path`, with the same tokenizer; empty: the model that is trained, as it was.
+    /// The model, as in `model.path`, with the same tokenizer; empty: the model that is trained, as it was, and under
+    /// `[lora]` without an adapter.
     pub path: String,
     /// Directory in which precomputed log-probs are kept for this and other runs.
     pub cache: String,

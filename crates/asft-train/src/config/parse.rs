@@ -105,6 +105,20 @@ impl RunConfig {
                 return error(key, format!("must be {must}, got {value}"));
             }
         }
+        if let Some(lora) = &self.lora {
+            if !(1..=1 << 16).contains(&lora.rank) {
+                return error("lora.rank", format!("must be from 1 to 65536, got {}", lora.rank));
+            }
+            if !(lora.alpha > 0.0 && lora.alpha <= 1e6) {
+                return error("lora.alpha", format!("must be above 0 and at most 1e6, got {}", lora.alpha));
+            }
+            if !(0.0..=0.99).contains(&lora.dropout) {
+                return error("lora.dropout", format!("must be from 0 to 0.99, got {}", lora.dropout));
+            }
+            if lora.target_modules.is_empty() {
+                return error("lora.target_modules", "must name a projection at least".to_owned());
+            }
+        }
         let counts = [
             ("data.max_length", self.data.max_length, 2),
             ("train.epochs", self.train.epochs, 1),
