@@ -27,6 +27,7 @@ mod mlp;
 mod norm;
 pub mod ops;
 pub mod parameters;
+pub mod quantization;
 mod rope;
 mod stream;
 #[cfg(feature = "tch")]
@@ -42,5 +43,6 @@ pub use llama::{Decoder, Embedding, Llama};
 pub use lora::{LoraConfig, Projection};
 pub use norm::RmsNorm;
 pub use ops::{LlamaBackend, TrainBackend};
+pub use quantization::Quantization;
 pub use stream::Stream;
 pub use weight_type::WeightType;
