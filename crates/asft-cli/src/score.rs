@@ -45,7 +45,7 @@ pub struct Arguments {
     /// Type of the weights: f32 or bf16.
     #[arg(long, default_value = "f32")]
     dtype: String,
-    /// Keeps the blocks' projections as codes: int8 or nf4, as [lora] quantization trains on them. Not the reference's.
+    /// Keeps the blocks' projections as codes: int8 or nf4, as lora.quantization trains on them. Not the reference's.
     #[arg(long, value_name = "CODE")]
     quantization: Option<String>,
     /// Where to compute.
