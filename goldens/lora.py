@@ -6,7 +6,8 @@ log-probs with them, and four AdamW steps that train nothing else.
 
 Both adapters are of tiny_models.py's `llama31_tied`, with factors drawn at random, B too, so that they change what the
 model says. `all` adapts every projection; `some` adapts three, with an alpha that is no multiple of its rank. The steps are
-training.py's with an adapter as the start; where an objective needs a reference, it is the model with the adapter off.
+training.py's with an adapter as the start, some of them on a base whose projections are quantised block by block as QLoRA
+(arXiv 2305.14314) has it; where an objective needs a reference, it is the model with the adapter off.
 """
 
 import json
@@ -28,16 +29,43 @@ CONFIGS = {
     "some": dict(r=3, lora_alpha=4.5, target_modules=["k_proj", "o_proj", "down_proj"]),
 }
 RUNS = [
-    ("all", "asft", {"beta": 0.1}),
-    ("some", "asft", {"beta": 1.0, "temperature": 0.1}),
-    ("all", "dpo", {"beta": 0.1}),
-    ("some", "dpo", {"beta": 0.5}),
+    ("all", "asft", {"beta": 0.1}, None),
+    ("some", "asft", {"beta": 1.0, "temperature": 0.1}, None),
+    ("all", "dpo", {"beta": 0.1}, None),
+    ("some", "dpo", {"beta": 0.5}, None),
+    ("all", "asft", {"beta": 0.1}, "int8"),
+    ("all", "asft", {"beta": 0.1}, "nf4"),
+    ("some", "dpo", {"beta": 0.5}, "nf4"),
 ]
+BLOCK = 64
 
 
-def adapted(name, exact):
+def code_book(quantization):
+    """int8: 255 even steps. nf4: quantiles of the normal distribution, eight above 0 and seven below, as the paper's code."""
+    if quantization == "int8":
+        return torch.arange(-127, 128).double() / 127
+    quantiles = lambda count: torch.special.ndtri(torch.linspace(0.9677083, 0.5, count, dtype=torch.float64)[:-1])
+    values = torch.cat([quantiles(9), torch.zeros(1, dtype=torch.float64), -quantiles(8)]).sort().values
+    return values / values.abs().max()
+
+
+def quantized(weight, quantization):
+    """What is left of a matrix: in each block of 64 the nearest entry of the code book times the largest magnitude."""
+    book, values = code_book(quantization), weight.detach().double().flatten()
+    assert len(values) % BLOCK == 0
+    blocks = values.reshape(-1, BLOCK)
+    scales = blocks.abs().max(dim=1, keepdim=True).values
+    codes = (blocks[..., None] / scales[..., None] - book).abs().argmin(dim=-1)
+    return (book.float()[codes] * scales.float()).reshape(weight.shape)
+
+
+def adapted(name, exact, quantization=None):
     """The tiny model with an adapter whose factors depend on its name alone, and the tokenizer."""
     model, tokenizer = load(CHECKPOINT, exact)
+    if quantization:
+        for path, module in model.model.layers.named_modules():
+            if path.endswith("_proj"):
+                module.weight.data = quantized(module.weight, quantization).to(module.weight.dtype)
     config = peft.LoraConfig(lora_dropout=0.0, bias="none", task_type="CAUSAL_LM", **CONFIGS[name])
     model = peft.get_peft_model(model, config, autocast_adapter_dtype=False)
     generator = torch.Generator().manual_seed(len(name))
@@ -64,18 +92,23 @@ def write(name):
     with torch.no_grad():
         for kind, model in (("adapted", exact), ("merged", exact.merge_and_unload())):
             scored[kind] = [[value.item() for value in sums(model, *ids)] for ids in rows]
-    worst = max(abs(a - b) for one, two in zip(*scored.values()) for a, b in zip(one, two))
-    assert worst < 1e-9, worst
+        worst = max(abs(a - b) for one, two in zip(*scored.values()) for a, b in zip(one, two))
+        assert worst < 1e-9, worst
+        for quantization in ("int8", "nf4"):
+            model, _ = adapted(name, True, quantization)
+            scored[quantization] = [[value.item() for value in sums(model, *ids)] for ids in rows]
     columns = ("logp_sum_chosen", "logp_sum_rejected", "logp_sum_prompt")
+    named = {kind: [dict(zip(columns, row)) for row in scored[kind]] for kind in ("int8", "nf4")}
     made = {
         "made_by": "goldens/lora.py", "versions": {**versions(), "peft": peft.__version__}, "precision": "f64 throughout",
-        "pairs": [dict(zip(columns, row)) for row in scored["adapted"]],
+        "pairs": [dict(zip(columns, row)) for row in scored["adapted"]], "quantized_base": named,
+        "nf4": code_book("nf4").tolist(),
     }
     (directory / "expected.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
 
-def train(adapter, name, keys, exact):
-    model, tokenizer = adapted(adapter, exact)
+def train(adapter, name, keys, quantization, exact):
+    model, tokenizer = adapted(adapter, exact, quantization)
     encoded = [encode(tokenizer, row) for row in read_rows(CHECKPOINT / "pairs.jsonl")]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert len(trained) == 2 * 2 * len(CONFIGS[adapter]["target_modules"])
@@ -113,22 +146,23 @@ def main():
     for name in CONFIGS:
         write(name)
     runs = []
-    for adapter, name, keys in RUNS:
-        steps, after = train(adapter, name, keys, exact=True)
-        strays = training.worst_difference((steps, after), train(adapter, name, keys, exact=False))
+    for adapter, name, keys, quantization in RUNS:
+        steps, after = train(adapter, name, keys, quantization, exact=True)
+        strays = training.worst_difference((steps, after), train(adapter, name, keys, quantization, exact=False))
         assert strays < 1e-4 and all(math.isfinite(step["loss"]) for step in steps), strays
         columns = ("logp_sum_chosen", "logp_sum_rejected", "logp_sum_prompt")
         runs.append(
             {
-                "adapter": adapter, "objective": name, "keys": keys, "worst_relative_difference_of_f32": strays,
+                "adapter": adapter, "objective": name, "keys": keys, "quantization": quantization, "worst_relative_difference_of_f32": strays,
                 "steps": steps, "after": [dict(zip(columns, row)) for row in after],
             }
         )
-        print(adapter, name, keys, f"{strays:.1e}", *(f"{step['loss']:.4f}/{step['grad_norm']:.2f}" for step in steps))
+        print(adapter, name, keys, quantization, f"{strays:.1e}", *(f"{step['loss']:.4f}/{step['grad_norm']:.2f}" for step in steps))
     made = {
         "made_by": "goldens/lora.py", "versions": {**versions(), "peft": peft.__version__}, "precision": "f64 throughout",
         "base": BASE, "conventions": "training.json's; weight decay is on both factors of every adapter",
-        "reference": "the model with its adapter off", "runs": runs,
+        "reference": "the model with its adapter off",
+        "quantization": "of all projections of blocks; null: none", "runs": runs,
     }
     STEPS.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 

@@ -82,7 +82,7 @@ impl Work for Exporting<'_> {
 
     fn run<A: TrainBackend>(mut self, device: &A::Device) -> Result<(), Failure> {
         let weight_type = self.model.weight_type()?;
-        let model = self.model.load::<<A as AutodiffBackend>::InnerBackend>(weight_type, device)?;
+        let model = self.model.load::<<A as AutodiffBackend>::InnerBackend>(weight_type, None, device)?;
         let (directory, files) = (self.directory, self.tokenizer.files());
         match self.model.adapter().filter(|_| self.adapter) {
             Some(adapter) => Ok(write_adapter(directory, adapter.lora(), adapter.base(), &model, files)?),

@@ -6,7 +6,7 @@ use asft_core::{Objective, PairScores};
 use asft_data::{
     Dataset, Tokenizer, read::Source, schema::Format, template::TemplateChoice, truncation::Truncation,
 };
-use asft_model::{TrainBackend, WeightType, checkpoint::SavedModel};
+use asft_model::{Quantization, TrainBackend, WeightType, checkpoint::SavedModel};
 use asft_train::{
     check_same_tokenizer,
     config::DataSettings,
@@ -45,6 +45,9 @@ pub struct Arguments {
     /// Type of the weights: f32 or bf16.
     #[arg(long, default_value = "f32")]
     dtype: String,
+    /// Keeps the blocks' projections as codes: int8 or nf4, as lora.quantization trains on them. Not the reference's.
+    #[arg(long, value_name = "CODE")]
+    quantization: Option<String>,
     /// Where to compute.
     #[arg(long, value_enum, default_value = "auto")]
     backend: Backend,
@@ -110,6 +113,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         return Err(Failure::input("--micro-batch-tokens must be at least 1"));
     }
     let weight_type: WeightType = parse("--dtype", &arguments.dtype)?;
+    let quantization: Option<Quantization> =
+        arguments.quantization.as_deref().map(|code| parse("--quantization", code)).transpose()?;
     let (checkpoint, tokenizer) = open_checkpoint(&arguments.model)?;
     warn_beyond_positions(arguments.data.max_length, checkpoint.config());
     let reference = match (&objective, &arguments.reference) {
@@ -142,13 +147,14 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     output::check_writable(&arguments.output, &[arguments.data.data.clone().into()])?;
     note!("data: {}", dataset.report.to_string().trim_end());
     let prompts = objective.as_ref().is_some_and(Objective::needs_prompt_scores);
-    let score = |checkpoint, prompts| {
+    let score = |checkpoint, quantization, prompts| {
         let micro_batch_tokens = arguments.micro_batch_tokens;
-        let scoring = Scoring { checkpoint, weight_type, dataset: &dataset, prompts, micro_batch_tokens };
+        let scoring =
+            Scoring { checkpoint, weight_type, quantization, dataset: &dataset, prompts, micro_batch_tokens };
         backend::dispatch(backend, scoring)
     };
-    let reference = reference.map(|checkpoint| score(checkpoint, false)).transpose()?;
-    let mut scored = score(checkpoint, prompts)?;
+    let reference = reference.map(|checkpoint| score(checkpoint, None, false)).transpose()?;
+    let mut scored = score(checkpoint, quantization, prompts)?;
     for (scored, reference) in scored.iter_mut().zip(reference.into_iter().flatten()) {
         scored.scores = scored.scores.with_reference(reference.scores.into());
     }
@@ -182,6 +188,7 @@ pub fn by_name(name: &str) -> Result<Objective, Failure> {
 struct Scoring<'a> {
     checkpoint: SavedModel,
     weight_type: WeightType,
+    quantization: Option<Quantization>,
     dataset: &'a Dataset,
     prompts: bool,
     micro_batch_tokens: usize,
@@ -198,7 +205,11 @@ impl Work for Scoring<'_> {
                 self.weight_type.name()
             )));
         }
-        let model = self.checkpoint.load::<<A as AutodiffBackend>::InnerBackend>(self.weight_type, device)?;
+        let model = self.checkpoint.load::<<A as AutodiffBackend>::InnerBackend>(
+            self.weight_type,
+            self.quantization,
+            device,
+        )?;
         let total = self.dataset.pairs.len();
         let scored = score_pairs(
             &model,

@@ -31,6 +31,7 @@ mod ndarray;
 mod norm;
 pub mod ops;
 pub mod parameters;
+pub mod quantization;
 mod rope;
 mod stream;
 #[cfg(feature = "tch")]
@@ -46,5 +47,6 @@ pub use llama::{Decoder, Embedding, Llama};
 pub use lora::{LoraConfig, Projection};
 pub use norm::RmsNorm;
 pub use ops::{LlamaBackend, TrainBackend};
+pub use quantization::Quantization;
 pub use stream::Stream;
 pub use weight_type::WeightType;

@@ -6,8 +6,8 @@ use burn::{
 };
 
 use crate::{
-    Block, Linear, LlamaBackend, LlamaConfig, ModelError, RmsNorm, Stream, WeightType,
-    attention::SelfAttention, checkpoint::WeightSource, mlp::Mlp,
+    Block, Linear, LlamaBackend, LlamaConfig, ModelError, Quantization, RmsNorm, Stream, WeightType,
+    attention::SelfAttention, checkpoint::WeightSource, mlp::Mlp, quantization::Quantized,
 };
 
 /// A Llama language model.
@@ -44,12 +44,14 @@ impl<B: LlamaBackend> Llama<B> {
         weights: &mut dyn WeightSource,
         device: &B::Device,
     ) -> Result<Self, ModelError> {
-        Self::load_as(WeightType::F32, config, weights, device)
+        Self::load_as(WeightType::F32, None, config, weights, device)
     }
 
-    /// [`Self::load`] with weights of a type of choice, rounded to the nearest where they do not fit.
+    /// [`Self::load`] with weights of a type of choice, rounded to the nearest where they do not fit; the blocks'
+    /// projections are kept as codes where `quantization` says so.
     pub fn load_as(
         weight_type: WeightType,
+        quantization: Option<Quantization>,
         config: &LlamaConfig,
         weights: &mut dyn WeightSource,
         device: &B::Device,
@@ -57,7 +59,7 @@ impl<B: LlamaBackend> Llama<B> {
         let hidden = config.hidden_size;
         let q = config.num_attention_heads * config.head_dim;
         let kv = config.num_key_value_heads * config.head_dim;
-        let mut load = Loader { weights, weight_type, device, eps: config.rms_norm_eps };
+        let mut load = Loader { weights, weight_type, quantization, device, eps: config.rms_norm_eps };
         let embed_tokens =
             Embedding { weight: load.param("model.embed_tokens.weight", [config.vocab_size, hidden])? };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
@@ -83,7 +85,7 @@ impl<B: LlamaBackend> Llama<B> {
         let norm = load.norm("model.norm.weight", hidden)?;
         let lm_head = match config.tie_word_embeddings {
             true => None,
-            false => Some(load.linear("lm_head.weight", [config.vocab_size, hidden])?),
+            false => Some(Linear::new(load.param("lm_head.weight", [config.vocab_size, hidden])?)),
         };
         let unused = weights.unused();
         if let Some(first) = unused.first() {
@@ -98,7 +100,7 @@ impl<B: LlamaBackend> Llama<B> {
     /// The head's matrix `[vocab, hidden]`, shared with the embedding in tied models.
     pub fn head_weight(&self) -> Tensor<B, 2> {
         match &self.lm_head {
-            Some(head) => head.weight.val(),
+            Some(head) => head.weight(),
             None => self.model.embed_tokens.weight.val(),
         }
     }
@@ -146,6 +148,7 @@ pub(crate) fn index_tensor<B: Backend>(
 struct Loader<'a, B: Backend> {
     weights: &'a mut dyn WeightSource,
     weight_type: WeightType,
+    quantization: Option<Quantization>,
     device: &'a B::Device,
     eps: f64,
 }
@@ -162,7 +165,13 @@ impl<B: LlamaBackend> Loader<'_, B> {
     }
 
     fn linear(&mut self, name: &str, shape: [usize; 2]) -> Result<Linear<B>, ModelError> {
-        Ok(Linear { weight: self.param(name, shape)?, adapter: None })
+        Ok(match self.quantization {
+            None => Linear::new(self.param(name, shape)?),
+            Some(quantization) => {
+                let values = self.weights.weight(name, &shape)?;
+                Linear::quantized(Quantized::new(quantization, &values, shape, self.device))
+            }
+        })
     }
 
     fn norm(&mut self, name: &str, width: usize) -> Result<RmsNorm<B>, ModelError> {

@@ -6,9 +6,10 @@ mod scoring;
 use std::path::{Path, PathBuf};
 
 use asft_model::{
-    Llama, LoraConfig, ModelError, Projection, WeightType,
+    Llama, LoraConfig, ModelError, Projection, Quantization, WeightType,
     checkpoint::{Checkpoint, PeftAdapter, SafetensorsFile, SavedModel, write_adapter},
     lora::FreshAdapter,
+    quantization::Quantized,
 };
 use burn::backend::Flex;
 use scoring::{close, golden, pairs, score};
@@ -37,7 +38,25 @@ fn copy(name: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
 }
 
 fn load(directory: &Path) -> Llama<Flex> {
-    SavedModel::open(directory).unwrap().load(WeightType::F32, &Default::default()).unwrap()
+    load_quantized(directory, None)
+}
+
+fn load_quantized(directory: &Path, quantization: Option<Quantization>) -> Llama<Flex> {
+    SavedModel::open(directory).unwrap().load(WeightType::F32, quantization, &Default::default()).unwrap()
+}
+
+/// Holds a model's log-prob sums of the golden pairs against some of `expected.json`.
+fn check(name: &str, model: &Llama<Flex>, expected: &Value) {
+    let (checkpoint, _) = base();
+    let pairs = pairs(&golden("llama31_tied"));
+    let all: Vec<_> = pairs.iter().map(|(pair, _)| pair).collect();
+    for (index, got) in score(model, &checkpoint, &all).iter().enumerate() {
+        let keys = ["logp_sum_prompt", "logp_sum_chosen", "logp_sum_rejected"];
+        for (got, key) in got.iter().zip(keys) {
+            let expected = expected[index][key].as_f64().unwrap();
+            assert!(close(*got, expected, 1e-4), "{name}, pair {index}, {key}: {got} against {expected}");
+        }
+    }
 }
 
 fn base() -> (Checkpoint, Llama<Flex>) {
@@ -57,19 +76,8 @@ fn adapted_and_merged_models_score_as_with_peft() {
         let directory = copy(name, |_| {});
         let model = load(directory.path());
         let expected = read(&adapter(name).join("expected.json"));
-        let forms = [("adapted", model.clone()), ("merged", model.clone().merged())];
-        for (form, model) in forms {
-            for (index, got) in score(&model, &checkpoint, &all).iter().enumerate() {
-                let keys = ["logp_sum_prompt", "logp_sum_chosen", "logp_sum_rejected"];
-                for (got, key) in got.iter().zip(keys) {
-                    let expected = expected["pairs"][index][key].as_f64().unwrap();
-                    assert!(
-                        close(*got, expected, 1e-4),
-                        "{name}, {form}, pair {index}, {key}: {got} against {expected}"
-                    );
-                }
-            }
-        }
+        check(&format!("{name}, adapted"), &model, &expected["pairs"]);
+        check(&format!("{name}, merged"), &model.clone().merged(), &expected["pairs"]);
         assert_eq!(score(&model.without_adapters(), &checkpoint, &all), without, "{name}, switched off");
     }
 }
@@ -152,7 +160,7 @@ fn an_adapter_of_another_model_is_refused() {
             config["r"] = json!(rank);
         });
         let mut saved = SavedModel::open(directory.path()).unwrap();
-        let error = saved.load::<Flex>(WeightType::F32, &Default::default()).err().unwrap();
+        let error = saved.load::<Flex>(WeightType::F32, None, &Default::default()).err().unwrap();
         assert!(matches!(error, ModelError::Tensor { .. }), "{base}: {error}");
     }
     let (_, mut model) = self::base();
@@ -163,4 +171,31 @@ fn an_adapter_of_another_model_is_refused() {
     assert_eq!(lora.target_modules, [Projection::KProj, Projection::OProj, Projection::DownProj].into());
     let error = model.with_adapters(&lora, &mut adapter).unwrap_err().to_string();
     assert!(error.contains("model.layers.1.") && error.contains("hint: "), "{error}");
+}
+
+#[test]
+fn adapters_on_a_quantized_base_score_as_in_pytorch() {
+    for name in NAMES {
+        let directory = copy(name, |_| {});
+        let expected = read(&adapter(name).join("expected.json"));
+        for quantization in [Quantization::Int8, Quantization::Nf4] {
+            let (kind, model) = (quantization.name(), load_quantized(directory.path(), Some(quantization)));
+            let expected = &expected["quantized_base"][kind];
+            check(&format!("{name}, {kind}"), &model, expected);
+            check(&format!("{name}, {kind}, merged"), &model.merged(), expected);
+        }
+    }
+}
+
+#[test]
+fn normal_floats_are_the_quantiles_that_they_are_named_after() {
+    let expected = read(&adapter("all").join("expected.json"));
+    let matrix = Quantized::<Flex>::new(Quantization::Nf4, &[0.0; 64], [8, 8], &Default::default());
+    let got: Vec<f32> = matrix.code_book.into_data().to_vec().unwrap();
+    let expected: Vec<f64> =
+        expected["nf4"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    assert_eq!(got.len(), expected.len());
+    for (got, expected) in got.into_iter().zip(expected) {
+        assert!((f64::from(got) - expected).abs() < 5e-7, "{got} against {expected}");
+    }
 }

@@ -17,7 +17,7 @@ fn tiny_checkpoints_score_as_in_transformers() {
             let config = checkpoint.config().clone();
             let weights = checkpoint.weights();
             let model =
-                Llama::<LibTorch>::load_as(weight_type, &config, weights, &Default::default()).unwrap();
+                Llama::<LibTorch>::load_as(weight_type, None, &config, weights, &Default::default()).unwrap();
             let pairs = pairs(&golden);
             assert_eq!(pairs.len(), 8);
             let all: Vec<_> = pairs.iter().map(|(pair, _)| pair).collect();

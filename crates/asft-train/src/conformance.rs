@@ -180,7 +180,7 @@ fn model<B: LlamaBackend>(
     config: &LlamaConfig,
     device: &B::Device,
 ) -> Result<Llama<B>, TrainError> {
-    Ok(Llama::load_as(weight_type, config, &mut RandomWeights::new(1, 0.15), device)?)
+    Ok(Llama::load_as(weight_type, None, config, &mut RandomWeights::new(1, 0.15), device)?)
 }
 
 fn steps<A: TrainBackend>(job: Job, device: &A::Device) -> Result<Vec<Vec<f64>>, ConformanceError> {
@@ -273,7 +273,7 @@ fn lost_in_a_checkpoint<B: LlamaBackend>(
     let directory = tempfile::tempdir().map_err(TrainError::io(std::env::temp_dir()))?;
     write_model(directory.path(), config, model, &[])?;
     let mut checkpoint = Checkpoint::open(directory.path())?;
-    let again = Llama::<B>::load_as(weight_type, config, checkpoint.weights(), device)?;
+    let again = Llama::<B>::load_as(weight_type, None, config, checkpoint.weights(), device)?;
     let mut values = BTreeMap::new();
     parameters::for_each(&again, |path, tensor, _| _ = values.insert(path.to_owned(), tensor.into_data()));
     let mut lost = 0;

@@ -10,7 +10,7 @@ use asft_data::{
     template::{RenderOptions, parse_date, today},
 };
 use asft_model::{
-    Llama, LlamaBackend, LlamaConfig, LoraConfig, WeightType,
+    Llama, LlamaBackend, LlamaConfig, LoraConfig, Quantization, WeightType,
     checkpoint::{PeftAdapter, RandomWeights, SavedModel},
     lora::FreshAdapter,
 };
@@ -75,6 +75,8 @@ pub(crate) struct ReferenceModel {
     pub config: LlamaConfig,
     /// Of its files, or of what makes its random weights.
     pub digest: String,
+    /// How its projections are kept: as in the model that is trained, if it is the one under the adapters.
+    quantization: Option<Quantization>,
     weights: Weights,
 }
 
@@ -91,7 +93,19 @@ impl ReferenceModel {
             Weights::Saved(saved) => digest_of_files(&saved.files())?,
             Weights::Random { seed } => hex(&Sha256::digest(format!("{path} {seed}"))),
         };
-        Ok(Self { config: model_config, digest, weights })
+        let quantization = match reference_is_base(config) {
+            true => config.lora.as_ref().and_then(|lora| lora.quantization),
+            false => None,
+        };
+        Ok(Self { config: model_config, digest, quantization, weights })
+    }
+
+    /// The type that it computes in, as the cache of its log-probs knows it.
+    pub fn type_name(&self, dtype: WeightType) -> String {
+        match self.quantization {
+            None => dtype.name().to_owned(),
+            Some(quantization) => format!("{}-{}", dtype.name(), quantization.name()),
+        }
     }
 
     /// Reads the weights onto a device.
@@ -100,7 +114,7 @@ impl ReferenceModel {
         weight_type: WeightType,
         device: &B::Device,
     ) -> Result<Llama<B>, TrainError> {
-        self.weights.load(weight_type, &self.config, device)
+        self.weights.load(weight_type, self.quantization, &self.config, device)
     }
 }
 
@@ -114,14 +128,18 @@ impl Weights {
     fn load<B: LlamaBackend>(
         self,
         weight_type: WeightType,
+        quantization: Option<Quantization>,
         config: &LlamaConfig,
         device: &B::Device,
     ) -> Result<Llama<B>, TrainError> {
         Ok(match self {
-            Self::Saved(mut saved) => saved.load(weight_type, device)?.merged(),
+            Self::Saved(mut saved) if quantization.is_some() => {
+                saved.load_base(weight_type, quantization, device)?
+            }
+            Self::Saved(mut saved) => saved.load(weight_type, None, device)?.merged(),
             Self::Random { seed } => {
                 let mut weights = RandomWeights::new(seed, config.initializer_range);
-                Llama::load_as(weight_type, config, &mut weights, device)?
+                Llama::load_as(weight_type, quantization, config, &mut weights, device)?
             }
         })
     }
@@ -244,9 +262,9 @@ impl Job {
         let weights = self.weights.take().expect("weights are read once");
         let (lora, mut saved) = match (&self.config.lora, weights) {
             (Some(lora), Weights::Saved(saved)) => (lora, saved),
-            (_, weights) => return weights.load(weight_type, &self.model_config, device),
+            (_, weights) => return weights.load(weight_type, None, &self.model_config, device),
         };
-        let model = saved.load_base(weight_type, device)?;
+        let model = saved.load_base(weight_type, lora.quantization, device)?;
         Ok(match adapter.or(saved.adapter_mut()) {
             Some(adapter) => model.with_adapters(lora, adapter)?,
             None => model.with_adapters(lora, &mut FreshAdapter::new(self.config.train.seed))?,
@@ -298,7 +316,7 @@ fn base_model(path: &str, weights: &Weights, lora: &LoraConfig) -> Result<BaseMo
     let name = match saved.adapter() {
         Some(adapter) => {
             let own = adapter.lora();
-            if own != (&LoraConfig { dropout: own.dropout, ..lora.clone() }) {
+            if own != (&LoraConfig { dropout: own.dropout, quantization: None, ..lora.clone() }) {
                 let modules: Vec<_> = own.target_modules.iter().map(|module| module.name()).collect();
                 return Err(refused(format!(
                     "its adapter has rank {}, alpha {} and target modules {}, which [lora] must say to go on with it\n\

@@ -77,6 +77,17 @@ pub struct TrainedModel<'a> {
 }
 
 impl TrainedModel<'_> {
+    /// Bytes of the weights without adapters. Where projections are kept as codes, the largest is there a second time,
+    /// expanded for a product.
+    fn weight_bytes(&self) -> u64 {
+        let whole = (self.dtype.bytes() * self.config.parameters()) as u64;
+        let Some(quantization) = self.lora.and_then(|lora| lora.quantization) else { return whole };
+        let sizes = Projection::ALL.map(|projection| projection.shape(self.config).iter().product::<usize>());
+        let saved = sizes.map(|size| self.dtype.bytes() * size - quantization.bytes(size));
+        let expanded = self.dtype.bytes() * sizes.into_iter().max().unwrap_or(0);
+        whole - (self.config.num_hidden_layers * saved.iter().sum::<usize>()) as u64 + expanded as u64
+    }
+
     /// Numbers in all adapters: `rank (in + out)` for each adapted projection.
     pub fn adapter_parameters(&self) -> u64 {
         let numbers = |lora: &LoraConfig| {
@@ -117,7 +128,7 @@ impl MemoryPlan {
         let plan = Self {
             segments,
             micro_batch_tokens,
-            weights: weight * parameters + F32 * model.adapter_parameters(),
+            weights: model.weight_bytes() + F32 * model.adapter_parameters(),
             reference,
             gradients: F32 * trained,
             optimizer: 2 * F32 * trained,
@@ -259,6 +270,8 @@ fn kilobytes(file: &str, key: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use asft_model::Quantization;
+
     use super::*;
 
     /// SmolLM2-135M.
@@ -273,6 +286,22 @@ mod tests {
     /// All weights are trained.
     fn whole(config: &LlamaConfig) -> TrainedModel<'_> {
         TrainedModel { config, dtype: WeightType::F32, lora: None }
+    }
+
+    #[test]
+    fn codes_take_the_place_of_the_projections() {
+        let (config, load) = (config(), StepLoad::new(&[500; 8], 8));
+        let weights = |quantization| {
+            let lora = LoraConfig { quantization, ..LoraConfig::default() };
+            let model = TrainedModel { lora: Some(&lora), ..whole(&config) };
+            MemoryPlan::new(&model, load, 1, 4000, 0).weights
+        };
+        // 30 layers of q and o 576 x 576, k and v 192 x 576, and three of 1536 x 576, of which one is expanded.
+        let (projections, largest) = (30 * 576 * (2 * 576 + 2 * 192 + 3 * 1536), 1536 * 576);
+        for (quantization, bits) in [(Quantization::Int8, 8), (Quantization::Nf4, 4)] {
+            let saved = weights(None) - weights(Some(quantization));
+            assert_eq!(saved, 4 * projections - projections * bits / 8 - projections / 16 - 4 * largest);
+        }
     }
 
     const GB: u64 = 1_000_000_000;

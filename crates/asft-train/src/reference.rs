@@ -52,7 +52,8 @@ impl<B: LlamaBackend> Reference<B> {
             }
             ReferenceMode::Precomputed => {
                 let directory = job.config.reference.cache.as_ref();
-                let mut cache = ReferenceCache::open(directory, &model.digest, weight_type.name())?;
+                let mut cache =
+                    ReferenceCache::open(directory, &model.digest, &model.type_name(weight_type))?;
                 let whole = complete::<B>(&mut cache, job, model, device, go_on)?;
                 Ok(whole.then_some(Self::Precomputed(cache)))
             }
@@ -99,7 +100,8 @@ impl Job {
         match (&self.reference, self.config.reference.mode) {
             (Some(model), ReferenceMode::Precomputed) => {
                 let directory = self.config.reference.cache.as_ref();
-                let cache = ReferenceCache::open(directory, &model.digest, self.config.model.dtype.name())?;
+                let name = model.type_name(self.config.model.dtype);
+                let cache = ReferenceCache::open(directory, &model.digest, &name)?;
                 Ok(Some(cache.missing(&pairs(self)).len()))
             }
             _ => Ok(None),

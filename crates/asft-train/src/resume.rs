@@ -94,7 +94,7 @@ impl ResumePoint {
         }
         let mut checkpoint = Checkpoint::open(&self.checkpoint)?;
         let weight_type = job.weight_type::<B>(device)?;
-        Ok(Llama::load_as(weight_type, &job.model_config, checkpoint.weights(), device)?)
+        Ok(Llama::load_as(weight_type, None, &job.model_config, checkpoint.weights(), device)?)
     }
 }
 

@@ -172,7 +172,7 @@ impl<T, F: FnOnce(&LocalModel<'_>) -> Result<T, Failure>> Work for Loading<'_, F
         // Merged, a token takes no more products than without an adapter.
         let model = opened
             .checkpoint
-            .load::<<A as AutodiffBackend>::InnerBackend>(opened.weight_type, device)?
+            .load::<<A as AutodiffBackend>::InnerBackend>(opened.weight_type, None, device)?
             .merged();
         let generator = Generator::new(&model, &config, &opened.stop);
         work(&LocalModel { generator: &generator, opened, config: &config })

@@ -19,8 +19,13 @@ fn trained() -> Scratch {
 
 /// Log-prob sums of the tiny model's pairs under `model`.
 fn sums(scratch: &Scratch, model: &str) -> Vec<f64> {
+    sums_with(scratch, model, &[])
+}
+
+fn sums_with(scratch: &Scratch, model: &str, more: &[&str]) -> Vec<f64> {
     let data = tiny("llama3").join("pairs.jsonl");
-    scratch.ok(&["score", "--model", model, "--data", data.to_str().unwrap(), "--output", "out.jsonl"]);
+    let arguments = ["score", "--model", model, "--data", data.to_str().unwrap(), "--output", "out.jsonl"];
+    scratch.ok(&[&arguments[..], more].concat());
     let text = std::fs::read_to_string(scratch.path("out.jsonl")).unwrap();
     let sums = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap();
@@ -34,6 +39,17 @@ fn close(got: &[f64], expected: &[f64], relative: f64) {
     assert_eq!(got.len(), expected.len());
     for (got, expected) in got.iter().zip(expected) {
         assert!((got - expected).abs() <= relative * expected.abs(), "{got} against {expected}");
+    }
+}
+
+/// Holds what a run wrote of its held-out pairs against the sums of all pairs.
+#[track_caller]
+fn evaluated(scratch: &Scratch, file: &str, sums: &[f64], relative: f64) {
+    for line in std::fs::read_to_string(scratch.path(file)).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let row = line["index"].as_u64().unwrap() as usize;
+        let evaluated = ["chosen", "rejected"].map(|side| line[side]["logp_sum"].as_f64().unwrap());
+        close(&sums[2 * row..][..2], &evaluated, relative);
     }
 }
 
@@ -71,13 +87,7 @@ fn an_adapter_is_scored_merged_exported_and_trained_on() {
 
     let (base, run) = (sums(&scratch, "base"), sums(&scratch, "run"));
     assert!(base.iter().zip(&run).any(|(base, run)| (base - run).abs() > 1e-3 * base.abs()));
-    // What the run itself last wrote of its held-out pairs.
-    let evaluation = std::fs::read_to_string(scratch.path("run/evaluations/step-18.jsonl")).unwrap();
-    for line in evaluation.lines() {
-        let line: Value = serde_json::from_str(line).unwrap();
-        let row = line["index"].as_u64().unwrap() as usize;
-        close(&run[2 * row..][..1], &[line["chosen"]["logp_sum"].as_f64().unwrap()], 1e-5);
-    }
+    evaluated(&scratch, "run/evaluations/step-18.jsonl", &run, 1e-5);
 
     scratch.ok(&["export", "--run", "run", "--output", "merged"]);
     assert!(scratch.path("merged/model.safetensors").is_file());
@@ -107,16 +117,24 @@ fn an_adapter_is_scored_merged_exported_and_trained_on() {
         let arguments =
             ["train", "--config", file, "--set", &model, "--set", "train.max_steps=2", "--output", output];
         scratch.ok(&[&arguments[..], more].concat());
-        let first = std::fs::read_to_string(scratch.path(output).join("evaluations/step-0.jsonl")).unwrap();
-        for line in first.lines() {
-            let line: Value = serde_json::from_str(line).unwrap();
-            let row = line["index"].as_u64().unwrap() as usize;
-            close(&run[2 * row..][..1], &[line["chosen"]["logp_sum"].as_f64().unwrap()], 1e-4);
-        }
+        evaluated(&scratch, &format!("{output}/evaluations/step-0.jsonl"), &run, 1e-4);
     }
     let config = std::fs::read_to_string(scratch.path("further/latest/adapter_config.json")).unwrap();
     assert!(config.contains("\"base_model_name_or_path\": \"base\""), "{config}");
     assert!(scratch.path("whole/latest/model.safetensors").is_file());
+}
+
+/// The run's own scores need its codes; without them the adapter is beside the weights as they are stored.
+#[test]
+fn a_quantized_base_is_scored_as_it_was_trained_on() {
+    let scratch = Scratch::new();
+    scratch.config(&format!("{LORA}quantization = \"nf4\"\n"));
+    scratch.ok(&["train", "--config", "config.toml"]);
+    let codes = sums_with(&scratch, "run", &["--quantization", "nf4"]);
+    evaluated(&scratch, "run/evaluations/step-18.jsonl", &codes, 1e-5);
+    assert_ne!(codes, sums(&scratch, "run"));
+    let resumed = ["train", "--config", "config.toml", "--resume", "--set", "lora.quantization=int8"];
+    refused(&scratch, &resumed, &["lora.quantization was \"nf4\" when the run started and is \"int8\" now"]);
 }
 
 #[test]
@@ -138,7 +156,8 @@ fn a_base_that_is_gone_or_another_is_named() {
 fn what_cannot_be_trained_is_refused_before_it_starts() {
     let scratch = Scratch::new();
     scratch.config(LORA);
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 7] = [
+        (&["lora.quantization=fp4"], &["lora.quantization", "expected `int8` or `nf4`"]),
         (
             &["lora.target_modules=[\"q_proj\", \"lm_head\"]"],
             &["lora.target_modules", "\"lm_head\"", "hint: known are q_proj, k_proj"],

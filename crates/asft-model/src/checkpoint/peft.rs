@@ -111,6 +111,7 @@ impl PeftAdapter {
             alpha: config.lora_alpha,
             dropout: config.lora_dropout,
             target_modules: projections(&weights)?,
+            quantization: None,
         };
         Ok(Self { path: directory.to_owned(), base, lora, weights, used: BTreeSet::new() })
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{ADAPTER_CONFIG, Checkpoint, PeftAdapter};
-use crate::{Llama, LlamaBackend, LlamaConfig, ModelError, WeightType};
+use crate::{Llama, LlamaBackend, LlamaConfig, ModelError, Quantization, WeightType};
 
 /// A model on disk, its shape known and its weights not yet read.
 pub struct SavedModel {
@@ -77,13 +77,14 @@ impl SavedModel {
         self.base.weight_type()
     }
 
-    /// Reads the weights onto a device, with the adapter beside them.
+    /// Reads the weights onto a device as [`Llama::load_as`] does, with the adapter beside them.
     pub fn load<B: LlamaBackend>(
         &mut self,
         weight_type: WeightType,
+        quantization: Option<Quantization>,
         device: &B::Device,
     ) -> Result<Llama<B>, ModelError> {
-        let model = self.load_base(weight_type, device)?;
+        let model = self.load_base(weight_type, quantization, device)?;
         match &mut self.adapter {
             None => Ok(model),
             Some(adapter) => model.with_adapters(&adapter.lora().clone(), adapter),
@@ -94,10 +95,11 @@ impl SavedModel {
     pub fn load_base<B: LlamaBackend>(
         &mut self,
         weight_type: WeightType,
+        quantization: Option<Quantization>,
         device: &B::Device,
     ) -> Result<Llama<B>, ModelError> {
         let config = self.base.config().clone();
-        Llama::load_as(weight_type, &config, self.base.weights(), device)
+        Llama::load_as(weight_type, quantization, &config, self.base.weights(), device)
     }
 }
 

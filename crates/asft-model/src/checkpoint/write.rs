@@ -11,7 +11,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use safetensors::{Dtype, View};
 use serde_json::json;
 
-use crate::{Llama, LlamaBackend, LlamaConfig, ModelError, WeightType, lora::peft_name, parameters};
+use crate::{Llama, LlamaBackend, LlamaConfig, ModelError, WeightType, parameters};
 
 /// Bytes of a shard, as transformers splits.
 const SHARD_BYTES: usize = 5_000_000_000;
@@ -86,7 +86,7 @@ pub fn named_tensors<B: LlamaBackend>(model: &Llama<B>) -> Vec<NamedTensor<B>> {
 /// an existing directory.
 ///
 /// # Panics
-/// If the model has adapters, which would be lost: merge them first.
+/// If the model has adapters, or weights that are kept as codes: both would be lost.
 pub fn write_model<B: LlamaBackend>(
     directory: &Path,
     config: &LlamaConfig,
@@ -104,7 +104,9 @@ fn write_model_in_shards<B: LlamaBackend>(
     shard_bytes: usize,
 ) -> Result<(), ModelError> {
     let tensors = named_tensors(model);
-    assert!(tensors.iter().all(|tensor| peft_name(&tensor.name).is_none()), "adapters are not merged");
+    // Embedding and final norm, nine tensors a block, and a head of its own.
+    let whole = 2 + 9 * model.model.layers.len() + usize::from(model.lm_head.is_some());
+    assert_eq!(tensors.len(), whole, "tensors of a model without adapters and codes");
     let weight_type = tensors.first().map(NamedTensor::weight_type).unwrap_or_default();
     let mut shards: Vec<(usize, Vec<&NamedTensor<B>>)> = vec![];
     for tensor in &tensors {

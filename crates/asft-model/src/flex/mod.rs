@@ -9,6 +9,7 @@ mod decode;
 mod dropout;
 mod log_probs;
 mod matrix;
+mod quantized;
 mod rms_norm;
 mod rotary;
 mod simd;
@@ -24,8 +25,9 @@ use burn::{
 };
 
 use crate::{
-    WeightType,
+    WeightType, ops,
     ops::{AdamWState, AdamWStep, AttentionInputs, Dropout, KeyValues, LlamaBackend},
+    quantization::Quantized,
 };
 
 impl LlamaBackend for Flex {
@@ -57,6 +59,13 @@ impl LlamaBackend for Flex {
 
     fn dropout(x: FlexTensor, dropout: Dropout) -> FlexTensor {
         dropout::forward(x, dropout)
+    }
+
+    fn expand_codes(matrix: &Quantized<Self>, dtype: DType) -> FlexTensor {
+        match dtype {
+            DType::F32 => quantized::expand_codes(matrix),
+            other => ops::quantized::expand_codes(matrix, other),
+        }
     }
 
     fn product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {

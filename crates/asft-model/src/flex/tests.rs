@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use burn::{
     backend::{Autodiff, Flex},
-    tensor::{Distribution, Int, Tensor, TensorData, activation::silu},
+    tensor::{DType, Distribution, Int, Tensor, TensorData, activation::silu},
 };
 use proptest::prelude::*;
 
 use crate::{
     AttentionLayout, LlamaBackend, Span,
     ops::{self, AdamWStep, AttentionInputs, KeyValues, primitive, tensor},
+    quantization::{BLOCK, Quantization, Quantized},
 };
 
 type A = Autodiff<Flex>;
@@ -315,4 +316,59 @@ fn the_definition_of_dropout_keeps_what_its_rate_says() {
     assert_ne!(values, mask(6));
     let mean = values.iter().sum::<f32>() / values.len() as f32;
     assert!((mean - 1.0).abs() < 5.0 * (0.3f32 / 0.7 / 21_000.0).sqrt(), "{mean}");
+}
+
+#[test]
+fn codes_are_expanded_as_the_definition_has_it_and_stand_for_the_nearest_values() {
+    // A whole number of blocks, less than one, and many tasks with a rest.
+    for [rows, columns] in [[8, 16], [3, 5], [301, 113]] {
+        let values: Vec<f32> = random([rows, columns]).into_data().to_vec().unwrap();
+        for quantization in [Quantization::Int8, Quantization::Nf4] {
+            let device = Default::default();
+            let matrix = Quantized::<Flex>::new(quantization, &values, [rows, columns], &device);
+            assert_eq!(
+                4 * (matrix.codes.dims()[0] + matrix.scales.dims()[0]),
+                quantization.bytes(values.len())
+            );
+            let got: Tensor<Flex, 2> = tensor(Flex::expand_codes(&matrix, DType::F32));
+            let expected: Tensor<Flex, 2> = tensor(ops::quantized::expand_codes(&matrix, DType::F32));
+            close("codes", got.clone(), expected, 0.0);
+            let book: Vec<f32> = matrix.code_book.clone().into_data().to_vec().unwrap();
+            let got: Vec<f32> = got.into_data().to_vec().unwrap();
+            for (got, values) in got.chunks(BLOCK).zip(values.chunks(BLOCK)) {
+                let scale = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+                for (got, value) in got.iter().zip(values) {
+                    let error = |entry: &f32| (entry * scale - value).abs();
+                    let least = book.iter().map(error).fold(f32::INFINITY, f32::min);
+                    assert!((got - value).abs() <= least + 1e-6 * scale, "{value} became {got}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_with_codes_have_the_gradients_of_products_with_their_values() {
+    let device = Default::default();
+    let (gate, up, outer) = (random([7, 24]), random([7, 24]), random([7, 10]));
+    let values: Vec<f32> = random([10, 24]).into_data().to_vec().unwrap();
+    let codes = Quantized::<A>::new(Quantization::Nf4, &values, [10, 24], &device);
+    let run = |project: &dyn Fn(Tensor<A, 2>, Tensor<A, 2>) -> Tensor<A, 2>| {
+        let [gate, up] = [&gate, &up].map(tracked);
+        let out = project(gate.clone(), up.clone());
+        let gradients = (out.clone() * Tensor::from_inner(outer.clone())).sum().backward();
+        [out.inner(), gate.grad(&gradients).unwrap(), up.grad(&gradients).unwrap()]
+    };
+    let weight = || A::expand_codes(&codes, DType::F32);
+    let got = run(&|gate, up| {
+        let plain: Tensor<A, 2> = tensor(A::project_quantized(primitive(gate.clone()), &codes));
+        plain + tensor(A::swiglu_project_quantized(primitive(gate), primitive(up), &codes))
+    });
+    let expected = run(&|gate, up| {
+        let plain: Tensor<A, 2> = tensor(A::project(primitive(gate.clone()), weight()));
+        plain + tensor(A::swiglu_project(primitive(gate), primitive(up), weight()))
+    });
+    for (got, expected) in got.into_iter().zip(expected) {
+        close("products", got, expected, 1e-6);
+    }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Quantization;
+
 /// Settings of low-rank adapters (arXiv 2106.09685), under PEFT's defaults and names but for `rank` and `alpha`,
 /// which it calls `r` and `lora_alpha`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +19,9 @@ pub struct LoraConfig {
     pub dropout: f64,
     /// Projections of every block that get an adapter.
     pub target_modules: BTreeSet<Projection>,
+    /// How the frozen projections are kept; absent: as the model's other weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
 }
 
 impl Default for LoraConfig {
@@ -41,17 +46,24 @@ struct Typed {
     dropout: f64,
     #[serde(deserialize_with = "one_or_many")]
     target_modules: BTreeSet<Projection>,
+    quantization: Option<Quantization>,
 }
 
 impl Default for Typed {
     fn default() -> Self {
-        Self { rank: 16, alpha: None, dropout: 0.0, target_modules: Projection::ALL.into() }
+        Self {
+            rank: 16,
+            alpha: None,
+            dropout: 0.0,
+            target_modules: Projection::ALL.into(),
+            quantization: None,
+        }
     }
 }
 
 impl From<Typed> for LoraConfig {
-    fn from(Typed { rank, alpha, dropout, target_modules }: Typed) -> Self {
-        Self { rank, alpha: alpha.unwrap_or(2.0 * rank as f64), dropout, target_modules }
+    fn from(Typed { rank, alpha, dropout, target_modules, quantization }: Typed) -> Self {
+        Self { rank, alpha: alpha.unwrap_or(2.0 * rank as f64), dropout, target_modules, quantization }
     }
 }
 

@@ -7,7 +7,7 @@ mod config;
 mod fresh;
 
 use burn::{
-    module::{Module, Param},
+    module::{Module, ModuleMapper, Param},
     tensor::{DType, Tensor, TensorData, backend::Backend},
 };
 
@@ -42,7 +42,7 @@ impl<B: LlamaBackend> Llama<B> {
             for &projection in &lora.target_modules {
                 let path = format!("model.layers.{layer}.{}", projection.path());
                 let linear = linear_mut(block, projection);
-                let [out, inner] = linear.weight.dims();
+                let [out, inner] = linear.dims();
                 let [name_a, name_b] = PEFT_SUFFIXES.map(|suffix| format!("{PEFT_PREFIX}{path}{suffix}"));
                 let mut factor = |name: &str, shape: [usize; 2]| -> Result<_, ModelError> {
                     Ok(parameter(weights.weight(name, &shape)?, shape, &device))
@@ -68,24 +68,34 @@ impl<B: LlamaBackend> Llama<B> {
         self
     }
 
-    /// The model with `W + scale · B A` for each adapted weight and no adapters; the sum is made in f32 and rounded
-    /// to the weight's type.
+    /// The model with `W + scale · B A` for each adapted weight and no adapters, nothing of it frozen any more; the
+    /// sum is made in f32 and rounded to the weight's type.
     pub fn merged(mut self) -> Self {
+        let mut found = false;
         self.for_each_projection(|linear| {
             let Some(adapter) = linear.adapter.take() else { return };
-            let add = |weight: Tensor<B, 2>| {
-                let dtype = weight.dtype();
-                (weight.cast(DType::F32) + adapter.delta()).cast(dtype)
-            };
-            linear.weight = linear.weight.clone().map(add);
+            found = true;
+            let weight = linear.weight();
+            let dtype = weight.dtype();
+            let sum = (weight.cast(DType::F32) + adapter.delta()).cast(dtype);
+            *linear = Linear::new(Param::from_tensor(sum.detach()));
         });
-        self
+        if found { self.map(&mut Thaw) } else { self }
     }
 
     fn for_each_projection(&mut self, mut change: impl FnMut(&mut Linear<B>)) {
         for block in &mut self.model.layers {
             Projection::ALL.into_iter().for_each(|projection| change(linear_mut(block, projection)));
         }
+    }
+}
+
+/// Tracks every parameter again.
+struct Thaw;
+
+impl<B: Backend> ModuleMapper<B> for Thaw {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        param.set_require_grad(true)
     }
 }
 

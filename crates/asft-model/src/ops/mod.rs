@@ -10,6 +10,7 @@ pub(crate) mod decode;
 pub(crate) mod dropout;
 mod linear;
 pub(crate) mod log_probs;
+pub(crate) mod quantized;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
 pub(crate) mod rounding;
@@ -20,7 +21,7 @@ pub mod tiled_attention;
 use burn::{
     backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::{
-        Int, Tensor, TensorPrimitive,
+        DType, Int, Tensor, TensorMetadata, TensorPrimitive,
         backend::{AutodiffBackend, Backend},
         ops::{FloatTensor, IntTensor},
     },
@@ -31,7 +32,7 @@ pub use attention::AttentionInputs;
 pub use decode::KeyValues;
 pub use dropout::Dropout;
 
-use crate::WeightType;
+use crate::{WeightType, quantization::Quantized};
 
 /// A backend that can run Llama. An empty impl takes the definitions made of tensor operations; a backend
 /// overrides them where it has something faster.
@@ -82,6 +83,27 @@ pub trait LlamaBackend: Backend {
     /// the same operation.
     fn dropout(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         dropout::forward::<Self>(x, dropout)
+    }
+
+    /// What the codes of a matrix stand for, `[rows, columns]`, as `dtype`.
+    fn expand_codes(matrix: &Quantized<Self>, dtype: DType) -> FloatTensor<Self> {
+        quantized::expand_codes(matrix, dtype)
+    }
+
+    /// [`Self::project`] by a frozen weight that is kept as codes; differentiable by `x` where the backend is.
+    fn project_quantized(x: FloatTensor<Self>, weight: &Quantized<Self>) -> FloatTensor<Self> {
+        let weight = Self::expand_codes(weight, x.dtype());
+        Self::project(x, weight)
+    }
+
+    /// [`Self::swiglu_project`] by a frozen weight that is kept as codes; differentiable by `gate` and `up` where the
+    /// backend is.
+    fn swiglu_project_quantized(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        weight: &Quantized<Self>,
+    ) -> FloatTensor<Self> {
+        Self::project_quantized(Self::swiglu(gate, up), weight)
     }
 
     /// `lhs rhs`, both of two dimensions.
@@ -206,6 +228,18 @@ impl<B: LlamaBackend, C: CheckpointStrategy> LlamaBackend for Autodiff<B, C> {
 
     fn dropout(x: FloatTensor<Self>, dropout: Dropout) -> FloatTensor<Self> {
         dropout::tracked::<B, C>(x, dropout)
+    }
+
+    fn project_quantized(x: FloatTensor<Self>, weight: &Quantized<Self>) -> FloatTensor<Self> {
+        quantized::tracked::<B, C>(x, weight)
+    }
+
+    fn swiglu_project_quantized(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        weight: &Quantized<Self>,
+    ) -> FloatTensor<Self> {
+        quantized::tracked_swiglu::<B, C>(gate, up, weight)
     }
 
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {

@@ -103,7 +103,7 @@ fn a_tensor_is_never_split() {
 fn weights_in_bf16_stay_what_they_are() {
     let device = Default::default();
     let random = &mut RandomWeights::new(5, 1.0);
-    let model = Llama::<Flex>::load_as(WeightType::Bf16, &CONFIG, random, &device).unwrap();
+    let model = Llama::<Flex>::load_as(WeightType::Bf16, None, &CONFIG, random, &device).unwrap();
     let directory = tempfile::tempdir().unwrap();
     write_model(directory.path(), &CONFIG, &model, &[]).unwrap();
     let config: Value =
@@ -115,7 +115,7 @@ fn weights_in_bf16_stay_what_they_are() {
 
     let mut read = Checkpoint::open(directory.path()).unwrap();
     assert_eq!(read.weight_type().unwrap(), WeightType::Bf16);
-    let again = Llama::<Flex>::load_as(WeightType::Bf16, &CONFIG, read.weights(), &device).unwrap();
+    let again = Llama::<Flex>::load_as(WeightType::Bf16, None, &CONFIG, read.weights(), &device).unwrap();
     for (tensor, again) in named_tensors(&model).iter().zip(named_tensors(&again)) {
         assert_eq!(tensor.values.dtype(), burn::tensor::DType::BF16);
         assert_eq!(tensor.values.to_data(), again.values.to_data(), "{}", tensor.name);
