@@ -30,7 +30,7 @@ struct File<'a> {
 /// Says what is wrong with a file.
 type Check = fn(&File) -> Option<String>;
 
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 7] = [
     ("files are at most 2 MiB", |file| (file.bytes > 2 << 20).then(|| format!("{} bytes", file.bytes))),
     ("sources have at most 700 lines", |file| {
         let lines = file.text.lines().count();
@@ -68,6 +68,10 @@ const CHECKS: [(&str, Check); 6] = [
         let generic =
             GENERIC.iter().any(|folder| file.path.starts_with(folder)) && !file.path.ends_with("tests.rs");
         generic.then(|| lines_with(code, concrete))?
+    }),
+    ("no mark of a merge that was not finished", |file| {
+        let marks = ["<<<<<<< ", ">>>>>>> "];
+        lines_with(file.text, |line| marks.iter().any(|mark| line.starts_with(mark)))
     }),
 ];
 
@@ -176,7 +180,7 @@ mod tests {
     fn every_check_fails_on_a_violation_and_passes_its_neighbour() {
         let long = format!("//! doc\n{}", "\n".repeat(700));
         let cut = &long[..long.len() - 1];
-        let cases: [(usize, &str, u64, String, Option<&str>); 20] = [
+        let cases: [(usize, &str, u64, String, Option<&str>); 22] = [
             (0, "weights.bin", (2 << 20) + 1, String::new(), Some("2097153 bytes")),
             (0, "weights.bin", 2 << 20, String::new(), None),
             (1, SOURCE, 0, long.clone(), Some("701 lines")),
@@ -197,6 +201,8 @@ mod tests {
             (5, SOURCE, 0, "fn f() {}\n#[cfg(test)]\nmod tests { use burn::backend::Flex; }".into(), None),
             (5, "crates/asft-train/src/x/tests.rs", 0, "use burn::backend::Flex;".into(), None),
             (5, "crates/asft-cli/src/backend.rs", 0, "use burn::backend::Flex;".into(), None),
+            (6, "README.md", 0, format!("a\n{} HEAD", "<".repeat(7)), Some("line 2")),
+            (6, "README.md", 0, "let x = y <<<<<<< z;".into(), None),
         ];
         for (check, path, bytes, text, wanted) in cases {
             let found = (CHECKS[check].1)(&File { path, bytes, text: &text });
