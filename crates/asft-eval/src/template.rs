@@ -49,6 +49,12 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// Whether it has a field of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Field(field) if field == name))
+    }
+
     /// The text with every field replaced.
     ///
     /// # Errors
@@ -77,6 +83,7 @@ mod tests {
         let template = Template::parse("Q: {q}\n{{A}}: {a}{a}", &["q", "a"]).unwrap();
         assert_eq!(template.fill(&[("q", "{a} }"), ("a", "{q}")]).unwrap(), "Q: {a} }\n{A}: {q}{q}");
         assert!(template.fill(&[("q", "")]).unwrap_err().contains("{a}"));
+        assert!(template.has("a") && !template.has("A"));
     }
 
     #[test]

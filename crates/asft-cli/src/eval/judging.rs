@@ -183,7 +183,8 @@ impl JudgeArguments {
         let outcome = run.run(items);
         progress.finish();
         let outcome = outcome?;
-        write_failures(&failures_path(output), &outcome.judgments, |item| names[item].clone())?;
+        let failures = failures_path(output);
+        let listed = write_failures(&failures, &outcome.judgments, |item| names[item].clone())?;
         let spent = outcome.spent;
         note!(
             "{} requests, {} tokens in, {} out{}",
@@ -221,7 +222,16 @@ impl JudgeArguments {
             _ => End::Whole,
         };
         let judged = outcome.judgments.into_iter().map(Judged::from).collect();
-        Ok(Some(Judging { judged, end, failures: failures_path(output) }))
+        let mut hint = match self.offline {
+            true => "hint: without --offline the same command asks for what the cache lacks; with other prompts or another judge than \
+                     before it lacks all"
+                .to_owned(),
+            false => "hint: the same command asks again for just these".to_owned(),
+        };
+        if listed > 0 {
+            hint += &format!("; {} lists what failed", failures.display());
+        }
+        Ok(Some(Judging { judged, end, hint }))
     }
 }
 
@@ -262,7 +272,8 @@ pub struct Judging {
     /// One for each item.
     pub judged: Vec<Judged>,
     end: End,
-    failures: PathBuf,
+    /// What to do where it did not end whole.
+    hint: String,
 }
 
 enum End {
@@ -274,10 +285,7 @@ enum End {
 impl Judging {
     /// How the command ends, after what was had is written.
     pub fn end(self) -> Result<(), Failure> {
-        let hint = format!(
-            "hint: the same command asks again for just these; {} lists what failed",
-            self.failures.display()
-        );
+        let hint = self.hint;
         match self.end {
             End::Whole => Ok(()),
             End::Failed(why) => Err(Failure::Run(anyhow::anyhow!("{why}\n{hint}"))),
@@ -313,6 +321,10 @@ impl Progress {
 
 impl Observer for Progress {
     fn finished(&self, _: usize, judgment: &Judgment) {
+        // After an interrupt, what was not asked.
+        if judgment.status == Status::Missing {
+            return;
+        }
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
         self.bar.inc(1);
         if judgment.status != Status::Ok {

@@ -85,6 +85,11 @@ impl JudgeConfig {
     fn new(system: &str, template: &str, pattern: VerdictPattern, attempts: usize) -> Result<Self, String> {
         let parsed = Template::parse(template, &["question_1", "answer_1", "answer_2"])
             .map_err(|what| format!("prompt_template: {what}"))?;
+        if let Some(name) = ["answer_1", "answer_2"].into_iter().find(|name| !parsed.has(name)) {
+            return Err(format!(
+                "prompt_template: has no {{{name}}}, so that the judge would not see that answer"
+            ));
+        }
         Ok(Self {
             system: system.to_owned(),
             template_sha256: template_sha256(system, template),
@@ -152,6 +157,7 @@ mod tests {
             (json!({"prompt_template": ["x"]}), "system_prompt: is missing"),
             (json!({"system_prompt": "s"}), "prompt_template: is missing"),
             (json!({"system_prompt": "s", "prompt_template": "{QUESTION}"}), "no field {QUESTION}"),
+            (json!({"system_prompt": "s", "prompt_template": "{answer_1}"}), "has no {answer_2}"),
             (json!({"system_prompt": "s", "prompt_template": "x", "regex_pattern": "("}), "regex_pattern: "),
             (
                 json!({"system_prompt": "s", "prompt_template": "x", "number_of_judgment_attempts": 0}),

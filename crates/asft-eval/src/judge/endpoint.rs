@@ -115,6 +115,10 @@ fn location(base: &str) -> Result<(bool, bool), (String, &'static str)> {
     if host.is_empty() {
         return Err(("names no host".to_owned(), FORM));
     }
+    let port = authority.rsplit_once(uri.host().unwrap_or_default()).map_or("", |(_, port)| port);
+    if !port.is_empty() && uri.port_u16().is_none() {
+        return Err(("has no port from 0 to 65535 behind its colon".to_owned(), FORM));
+    }
     let loopback = host.eq_ignore_ascii_case("localhost")
         || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
     Ok((https, loopback))
@@ -290,6 +294,8 @@ mod tests {
             ("example.com/v1", Some(SECRET), "is no address"),
             ("example.com", Some(SECRET), "neither https:// nor http://"),
             ("ftp://example.com", Some(SECRET), "neither https:// nor http://"),
+            ("http://127.0.0.1:99999/v1", None, "has no port"),
+            ("http://[::1]:x/v1", None, "has no port"),
             ("https://", Some(SECRET), "is no address"),
             ("https://example.com", Some("two words"), "JUDGE_KEY holds no key"),
             ("https://example.com", Some("schlüssel"), "JUDGE_KEY holds no key"),

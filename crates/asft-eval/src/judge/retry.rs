@@ -44,6 +44,7 @@ pub(super) fn read(result: Result<Response, NoResponse>, now: SystemTime) -> Res
                 charged: true,
             });
         }
+        300..=399 => Consequence::Stop("name the address that it points to with --base-url"),
         401 => Consequence::Stop("check the key in the variable that --api-key-env names"),
         403 => Consequence::Stop("check that the key may use this model and this server"),
         404 => Consequence::Stop("check --base-url and --judge-model"),
@@ -108,12 +109,12 @@ mod tests {
         for body in ["<html>", "{}", ""] {
             assert_eq!(consequence(200, None, body), Consequence::Again(None), "{body}");
         }
-        for status in [401, 403, 404] {
+        for status in [301, 302, 308, 401, 403, 404] {
             assert!(matches!(consequence(status, None, ""), Consequence::Stop(_)), "{status}");
         }
         let quota = r#"{"error":{"code":"insufficient_quota"}}"#;
         assert!(matches!(consequence(429, Some("1"), quota), Consequence::Stop(_)));
-        for (status, alike) in [(400, true), (413, false), (422, false), (302, true), (405, true)] {
+        for (status, alike) in [(400, true), (413, false), (422, false), (405, true)] {
             assert_eq!(consequence(status, None, ""), Consequence::Fail { alike }, "{status}");
         }
         let second = Some(Duration::from_secs(1));

@@ -108,8 +108,17 @@ impl Prompt {
 
     /// The messages with every field filled.
     pub(super) fn messages(&self, values: &[(&str, &str)]) -> Result<Vec<Message>, EvalError> {
+        let filled = |template: Template| {
+            let unseen = |(name, _): &&(&str, &str)| name.starts_with("answer") && !template.has(name);
+            match values.iter().find(unseen) {
+                Some((name, _)) => {
+                    Err(format!("has no {{{name}}}, so that the judge would not see that answer"))
+                }
+                None => template.fill(values),
+            }
+        };
         let user = Template::parse(&self.template, &FIELDS)
-            .and_then(|template| template.fill(values))
+            .and_then(filled)
             .map_err(|what| EvalError::Input(format!("prompt {}: prompt_template: {what}", self.name)))?;
         Ok(vec![Message::new("system", self.system.as_str()), Message::new("user", user)])
     }
@@ -220,7 +229,8 @@ mod tests {
         for (mode, with_reference, turn) in ALL {
             let prompt = prompts.get(mode, with_reference, turn).unwrap();
             assert!(!prompt.is_official() && !may_be_official(&prompt.name, None));
-            let fields = FIELDS.map(|field| (field, "<text>"));
+            let own = FIELDS.into_iter().filter(|field| prompt.template.contains(&format!("{{{field}}}")));
+            let fields: Vec<_> = own.map(|field| (field, "<text>")).collect();
             let user = &prompt.messages(&fields).unwrap()[1].content;
             let answers = match mode {
                 Mode::Single => 1,
@@ -233,6 +243,15 @@ mod tests {
             assert!(prompt.system.contains(mode.output_format()), "{}", prompt.name);
         }
         assert_eq!(prompts.label(Mode::Single), Some(NOT_OFFICIAL));
+    }
+
+    #[test]
+    fn an_answer_that_the_judge_would_not_see_is_refused() {
+        let prompt = Prompt::new("mine", "", "{question}: {answer_a}", "[[A]]");
+        let values = [("question", "q"), ("answer_a", "a")];
+        assert_eq!(prompt.messages(&values).unwrap()[1].content, "q: a");
+        let error = prompt.messages(&[values[0], values[1], ("answer_b", "b")]).unwrap_err().to_string();
+        assert!(error.contains("prompt mine: prompt_template: has no {answer_b}"), "{error}");
     }
 
     #[test]
