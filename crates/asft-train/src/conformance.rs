@@ -330,12 +330,13 @@ fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-/// Norm of the difference over the norm of what is expected; infinite where one is no number or their lengths differ.
+/// Norm of the difference over the norm of what is expected; infinite where there is nothing to compare,
+/// one is no number or their lengths differ.
 fn distance(got: &[f64], expected: &[f64]) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
     let difference = norm(&mut got.iter().zip(expected).map(|(got, expected)| got - expected));
     let relative = difference / norm(&mut expected.iter().copied()).max(1e-12);
-    match got.len() == expected.len() && relative.is_finite() {
+    match !got.is_empty() && got.len() == expected.len() && relative.is_finite() {
         true => relative,
         false => f64::INFINITY,
     }
@@ -354,6 +355,7 @@ mod tests {
         assert_eq!(distance(&[3.0, 4.0], &[3.0, 0.0]), 4.0 / 3.0);
         assert_eq!(distance(&[1.0], &[1.0, 2.0]), f64::INFINITY);
         assert_eq!(distance(&[f64::NAN], &[1.0]), f64::INFINITY);
+        assert_eq!(distance(&[], &[]), f64::INFINITY);
         let check = |difference| Check { name: "x", difference, allowed: 1.0 };
         assert!(check(1.0).passed() && !check(1.1).passed() && !check(f64::NAN).passed());
     }

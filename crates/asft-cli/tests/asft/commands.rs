@@ -438,7 +438,7 @@ fn devices_are_told_and_a_backend_that_cannot_be_used_is_refused_first() {
 }
 
 #[test]
-fn a_backend_computes_what_flex_does() {
+fn a_conformance_run_needs_no_files_and_refuses_what_the_backend_lacks() {
     let scratch = Scratch::new();
     let result: Value = serde_json::from_str(&scratch.ok(&["bench", "conformance"])).unwrap();
     assert_eq!(result["checks"].as_array().unwrap().len(), 7);

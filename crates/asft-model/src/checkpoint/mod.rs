@@ -16,6 +16,7 @@ pub use gguf::GgufModel;
 pub(crate) use gguf::f32_values as gguf_f32;
 pub use peft::{ADAPTER_CONFIG, PeftAdapter, write_adapter};
 pub use random::RandomWeights;
+pub(crate) use random::hash;
 pub use safetensors::SafetensorsFile;
 pub use saved::SavedModel;
 pub use write::{NamedTensor, named_tensors, write_model, write_safetensors};

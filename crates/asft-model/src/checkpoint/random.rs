@@ -26,12 +26,9 @@ impl WeightSource for RandomWeights {
         if shape.len() == 1 {
             return Ok(vec![1.0; length]);
         }
-        // FNV-1a of the name picks the stream, so that no tensor's values depend on the order of loading.
-        let stream = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        // The name picks the stream, so that no tensor's values depend on the order of loading.
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(stream);
+        rng.set_stream(hash(name));
         // Box-Muller: two uniforms give two normals.
         let normals = std::iter::repeat_with(|| {
             let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
@@ -40,6 +37,13 @@ impl WeightSource for RandomWeights {
         });
         Ok(normals.flatten().take(length).map(|normal| (normal * self.standard_deviation) as f32).collect())
     }
+}
+
+/// FNV-1a of a tensor's name.
+pub(crate) fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::PEFT_SUFFIXES;
-use crate::{ModelError, checkpoint::WeightSource};
+use crate::{
+    ModelError,
+    checkpoint::{WeightSource, hash},
+};
 
 /// Factors as PEFT draws them, so that the adapted model starts as the base model: `A` by
 /// `kaiming_uniform_(a = sqrt(5))`, which is uniform between `±1 / sqrt(in)`, and `B` zero. A factor depends on
@@ -31,13 +34,6 @@ impl WeightSource for FreshAdapter {
         rng.set_stream(hash(name));
         Ok((0..length).map(|_| (bound * (2.0 * rng.random::<f64>() - 1.0)) as f32).collect())
     }
-}
-
-/// FNV-1a of a name.
-pub(super) fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

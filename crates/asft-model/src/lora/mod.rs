@@ -17,7 +17,7 @@ pub use fresh::FreshAdapter;
 
 use crate::{
     Block, Linear, Llama, LlamaBackend, ModelError,
-    checkpoint::{NamedTensor, WeightSource},
+    checkpoint::{NamedTensor, WeightSource, hash},
     parameters,
 };
 
@@ -52,7 +52,7 @@ impl<B: LlamaBackend> Llama<B> {
                     lora_b: factor(&name_b, [out, lora.rank])?,
                     scale: lora.scale(),
                     dropout: lora.dropout,
-                    seed: fresh::hash(&path),
+                    seed: hash(&path),
                 });
             }
         }
