@@ -1,6 +1,6 @@
 //! AdamW over 10 million parameters with moments. Elements are parameters.
 
-use asft_model::{LlamaBackend, ops::AdamWStep};
+use asft_model::{LlamaBackend, WeightType, ops::AdamWStep};
 use burn::backend::Flex;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -16,6 +16,7 @@ fn optimizer(criterion: &mut Criterion) {
         rate: 1e-5,
         decay: 0.01,
         scale: 0.5,
+        state_type: WeightType::F32,
         rounding_seed: 1,
     };
     let gradient = setup::random([PARAMETERS], 0.01);

@@ -9,7 +9,7 @@ use std::{
 
 use asft_data::sampler::SamplerState;
 use asft_model::{
-    Llama, LlamaBackend, LlamaConfig, LoraConfig,
+    Llama, LlamaBackend, LlamaConfig, LoraConfig, WeightType,
     checkpoint::{Checkpoint, NamedTensor, SafetensorsFile, write_adapter, write_model, write_safetensors},
     ops::AdamWState,
 };
@@ -157,9 +157,10 @@ pub fn load_state(checkpoint: &Path) -> Result<RunState, TrainError> {
         .map_err(|error| TrainError::RunDirectory { path, what: format!("not the state of a run: {error}") })
 }
 
-/// Reads the optimizer's moments.
+/// Reads the optimizer's moments, to be kept in `state_type`.
 pub fn load_moments<B: LlamaBackend>(
     checkpoint: &Path,
+    state_type: WeightType,
     device: &B::Device,
 ) -> Result<BTreeMap<String, AdamWState<B>>, TrainError> {
     let file = SafetensorsFile::open(&checkpoint.join(OPTIMIZER))?;
@@ -170,7 +171,8 @@ pub fn load_moments<B: LlamaBackend>(
             let shape = file.shape(name)?;
             let values = file.values(name, &shape)?;
             let length = values.len();
-            Ok(Tensor::from_data(TensorData::new(values, [length]), device))
+            let values = Tensor::<B, 1>::from_data(TensorData::new(values, [length]), device);
+            Ok(values.cast(state_type.dtype()))
         };
         let read = AdamWState { first: read(&name)?, second: read(&format!("{path}.exp_avg_sq"))? };
         moments.insert(path.to_owned(), read);

@@ -199,8 +199,12 @@ impl Job {
             }
             _ => 0,
         };
-        let trained =
-            TrainedModel { config: &model_config, dtype: config.model.dtype, lora: config.lora.as_ref() };
+        let trained = TrainedModel {
+            config: &model_config,
+            dtype: config.model.dtype,
+            state_dtype: config.optimizer.state_dtype,
+            lora: config.lora.as_ref(),
+        };
         let trained_parameters = match config.lora {
             None => model_config.parameters() as u64,
             Some(_) => trained.adapter_parameters(),

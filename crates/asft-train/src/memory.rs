@@ -62,8 +62,9 @@ const MOST_TOKENS: usize = 8192;
 /// What adding a micro-batch's gradients to the sums costs, in tokens of a forward and backward pass. An
 /// estimate: 24 bytes moved against 6 FLOP a token for each parameter, at 50 FLOP a byte.
 const MICRO_BATCH_COST: f64 = 200.0;
-/// Peak of a dry run of 1,000 pairs with SmolLM2 (docs/log.md, 2026-11-23).
-const PROCESS: u64 = 84_000_000;
+/// What the program takes by itself: the peak of a dry run of 1,000 pairs with SmolLM2, or where LibTorch is linked, its
+/// libraries and what they set up (docs/log.md, 2026-11-23 and 2026-11-27).
+const PROCESS: u64 = if cfg!(feature = "tch") { 500_000_000 } else { 84_000_000 };
 
 /// What memory is planned for.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +73,8 @@ pub struct TrainedModel<'a> {
     pub config: &'a LlamaConfig,
     /// Type of its weights.
     pub dtype: WeightType,
+    /// Type of the optimizer's moments.
+    pub state_dtype: WeightType,
     /// The adapters, where they are what is trained.
     pub lora: Option<&'a LoraConfig>,
 }
@@ -107,7 +110,7 @@ impl MemoryPlan {
         micro_batch_tokens: usize,
         reference: u64,
     ) -> Self {
-        let TrainedModel { config, dtype, lora } = *model;
+        let TrainedModel { config, dtype, state_dtype, lora } = *model;
         let weight = dtype.bytes() as u64;
         let parameters = config.parameters() as u64;
         let layers = config.num_hidden_layers as u64;
@@ -131,7 +134,7 @@ impl MemoryPlan {
             weights: model.weight_bytes() + F32 * model.adapter_parameters(),
             reference,
             gradients: F32 * trained,
-            optimizer: 2 * F32 * trained,
+            optimizer: 2 * state_dtype.bytes() as u64 * trained,
             activations: weight * tokens * (segments as u64 * hidden + blocks * kept),
             head: 0,
             process: PROCESS,
@@ -285,7 +288,7 @@ mod tests {
 
     /// All weights are trained.
     fn whole(config: &LlamaConfig) -> TrainedModel<'_> {
-        TrainedModel { config, dtype: WeightType::F32, lora: None }
+        TrainedModel { config, dtype: WeightType::F32, state_dtype: WeightType::F32, lora: None }
     }
 
     #[test]

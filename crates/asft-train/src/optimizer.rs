@@ -20,7 +20,7 @@ pub struct AdamW<B: LlamaBackend> {
 }
 
 impl<B: LlamaBackend> AdamW<B> {
-    /// An optimizer that has made no step; `seed` decides how weights in bf16 are rounded.
+    /// An optimizer that has made no step; `seed` decides how what is kept in bf16 is rounded.
     pub fn new(settings: OptimizerSettings, seed: u64) -> Self {
         Self::resumed(settings, seed, 0, BTreeMap::new())
     }
@@ -51,13 +51,22 @@ impl<B: LlamaBackend> AdamW<B> {
         scale: f64,
     ) -> Llama<A> {
         self.steps += 1;
-        let OptimizerSettings { betas, eps, weight_decay, .. } = self.settings;
+        let OptimizerSettings { betas, eps, weight_decay, state_dtype, .. } = self.settings;
         let corrections = betas.map(|beta| 1.0 - beta.powi(self.steps as i32));
         parameters::update(model, |path, value| {
             let Some(gradient) = gradients.take(path) else { return value };
             let decay = if path.ends_with("norm.weight") { 0.0 } else { weight_decay };
             let rounding_seed = seed_of_chance(self.seed, self.steps, path);
-            let step = AdamWStep { betas, corrections, eps, rate, decay, scale, rounding_seed };
+            let step = AdamWStep {
+                betas,
+                corrections,
+                eps,
+                rate,
+                decay,
+                scale,
+                state_type: state_dtype,
+                rounding_seed,
+            };
             let (updated, state) = B::adamw(value, gradient, self.moments.remove(path), step);
             self.moments.insert(path.to_owned(), state);
             updated

@@ -52,7 +52,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
                 (job.load_model(None, device)?, AdamW::new(settings, seed), sampler, 0)
             }
             Some(resume) => {
-                let moments = load_moments(&resume.checkpoint, device)?;
+                let moments = load_moments(&resume.checkpoint, settings.state_dtype, device)?;
                 let step = resume.state.step;
                 let sampler = Sampler::restore(resume.state.sampler.clone(), pairs)?;
                 (

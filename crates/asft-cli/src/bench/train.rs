@@ -5,7 +5,6 @@ use std::time::Instant;
 use asft_data::{PairBatch, pack::ScoredRows};
 use asft_model::{AttentionLayout, LlamaConfig, TrainBackend};
 use asft_train::{Job, Reference, RunConfig, Trainer, memory};
-use burn::tensor::DType;
 use clap::Args;
 use serde_json::json;
 
@@ -57,6 +56,7 @@ impl Work for Benchmark {
 
     fn run<A: TrainBackend>(self, device: &A::Device) -> Result<Self::Output, Failure> {
         let mut job = self.job;
+        let dtype = job.config.model.dtype.dtype();
         let work = Arithmetic::of(&job);
         let (pairs, total_steps) = (job.train.pairs.len(), job.total_steps);
         let (plan, expected) = (job.memory, job.memory.peak());
@@ -94,7 +94,7 @@ impl Work for Benchmark {
             "scored_tokens": work.scored_tokens,
             "losses": losses,
             "step_gflops": work.flops as f64 / whole / 1e9,
-            "matmul_gflops": matmul_gflops::<A::InnerBackend>(device, DType::F32, 2048)?,
+            "matmul_gflops": matmul_gflops::<A::InnerBackend>(device, dtype.into(), 2048)?,
         }))
     }
 }

@@ -61,19 +61,26 @@ fn kill_at(scratch: &Scratch, arguments: &[&str], step: usize) -> bool {
 
 #[test]
 fn killed_three_times_it_ends_bit_for_bit_the_same() {
-    killed_three_times("");
+    killed_three_times("", &[]);
 }
 
 /// Masks of dropout are those that the killed steps would have had.
 #[test]
 fn so_do_adapters_with_dropout() {
-    killed_three_times("[lora]\nrank = 4\ndropout = 0.1\n");
+    killed_three_times("[lora]\nrank = 4\ndropout = 0.1\n", &[]);
 }
 
-fn killed_three_times(settings: &str) {
+/// Chance rounds moments in bf16 as it would have, and a checkpoint keeps them as they are.
+#[test]
+fn so_do_moments_in_bf16() {
+    killed_three_times("", &["--set", "optimizer.state_dtype=\"bf16\""]);
+}
+
+fn killed_three_times(settings: &str, set: &[&str]) {
+    let train = [&["train", "--config", "config.toml"], set].concat();
     let whole = Scratch::new();
     whole.config(settings);
-    whole.ok(&["train", "--config", "config.toml"]);
+    whole.ok(&train);
     let expected = (metrics(&whole.path("run")), files(&whole.path("run")));
     assert_eq!(steps_made(&whole.path("run")), 18);
 
@@ -82,12 +89,12 @@ fn killed_three_times(settings: &str) {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos() as usize;
     let killed = Scratch::new();
     killed.config(settings);
-    let mut arguments = vec!["train", "--config", "config.toml"];
+    let mut arguments = train.clone();
     let mut kills = 0;
     for (index, first) in [1, 6, 11].into_iter().enumerate() {
         let step = first + (seed >> (8 * index)) % 5;
         kills += usize::from(kill_at(&killed, &arguments, step));
-        arguments = vec!["train", "--config", "config.toml", "--resume"];
+        arguments = [&train[..], &["--resume"]].concat();
     }
     assert!(kills >= 2, "the run was too fast to be killed: {kills} of 3");
     killed.ok(&arguments);

@@ -13,12 +13,11 @@ use burn::{
     backend::{Flex, flex::FlexTensor},
     tensor::TensorMetadata,
 };
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{
     contiguous, from_values,
-    matrix::{Into, Matrix, product},
+    matrix::{Into, Matrix, Threads, product},
     simd, values,
 };
 use crate::{AttentionLayout, Span, ops::AttentionInputs};
@@ -208,7 +207,7 @@ impl Call {
         let length = keys.len();
         scores.resize(tile.queries.len() * length, 0.0);
         let (q, k) = (self.queries(head, tile.queries.clone()), self.shared(&self.k, head, keys));
-        product(scores, length, Into::Replace, self.scale, q, k.transpose(), Parallelism::None);
+        product(scores, length, Into::Replace, self.scale, q, k.transpose(), Threads::One);
     }
 
     /// Output and log-sum-exp of one head of a tile, into the tile's rows.
@@ -240,7 +239,7 @@ impl Call {
             );
             let weights = Matrix::new(scores, [rows, keys], keys);
             let v = self.shared(&self.v, head, block.keys);
-            product(sums, dim, Into::Add, 1.0, weights, v, Parallelism::None);
+            product(sums, dim, Into::Add, 1.0, weights, v, Threads::One);
         }
         for row in 0..rows {
             let at = (row * self.heads + head) * dim;
@@ -307,7 +306,7 @@ impl Backward<'_> {
             call.scores(scores, tile, head, block.keys.clone());
             gradients.resize(rows * keys, 0.0);
             let v = call.shared(&call.v, head, block.keys.clone());
-            product(gradients, keys, Into::Replace, 1.0, dout, v.transpose(), Parallelism::None);
+            product(gradients, keys, Into::Replace, 1.0, dout, v.transpose(), Threads::One);
             simd::vectorized(
                 #[inline(always)]
                 || {
@@ -329,9 +328,9 @@ impl Backward<'_> {
             let gradients = Matrix::new(gradients, [rows, keys], keys);
             let at = block.offset * width + head * kv_heads / heads * dim;
             let k = call.shared(&call.k, head, block.keys);
-            product(&mut dv[at..], width, Into::Add, 1.0, weights.transpose(), dout, Parallelism::None);
-            product(&mut dk[at..], width, Into::Add, 1.0, gradients.transpose(), q, Parallelism::None);
-            product(dq, heads * dim, Into::Add, 1.0, gradients, k, Parallelism::None);
+            product(&mut dv[at..], width, Into::Add, 1.0, weights.transpose(), dout, Threads::One);
+            product(&mut dk[at..], width, Into::Add, 1.0, gradients.transpose(), q, Threads::One);
+            product(dq, heads * dim, Into::Add, 1.0, gradients, k, Threads::One);
         }
     }
 }

@@ -1,19 +1,24 @@
-//! Products of matrices that lie in larger buffers, through the crate that Flex itself multiplies with.
+//! Products of matrices that lie in larger buffers.
 #![allow(unsafe_code)]
 
 use burn::{backend::flex::FlexTensor, tensor::TensorMetadata};
-use gemm::Parallelism;
+use rayon::prelude::*;
 
-use super::{contiguous, from_values, skinny, values};
+use super::{contiguous, from_values, kernel, skinny, values};
+
+/// Multiplications below which a product stays on one thread.
+const SMALL: usize = 1 << 21;
+/// Rows and columns of a part of a product are multiples of this, which the kernels' own tiles are made of.
+const ALIGNMENT: usize = 16;
 
 /// A matrix in a buffer: element `(i, j)` lies at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub data: &'a [f32],
+    pub rows: usize,
+    pub columns: usize,
+    pub row_stride: usize,
+    pub column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -29,6 +34,16 @@ impl<'a> Matrix<'a> {
         Self { data, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
     }
 
+    /// Rows from `start` on, at most `count`.
+    fn rows(self, start: usize, count: usize) -> Self {
+        Self { data: &self.data[start * self.row_stride..], rows: count.min(self.rows - start), ..self }
+    }
+
+    /// Columns from `start` on, at most `count`.
+    fn columns(self, start: usize, count: usize) -> Self {
+        self.transpose().rows(start, count).transpose()
+    }
+
     /// One past the last element, counted from the start of the buffer.
     fn end(&self) -> usize {
         match self.rows == 0 || self.columns == 0 {
@@ -36,6 +51,13 @@ impl<'a> Matrix<'a> {
             false => (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride + 1,
         }
     }
+}
+
+/// Who computes a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    One,
+    All,
 }
 
 /// What becomes of the destination's elements.
@@ -54,17 +76,18 @@ pub fn product(
     factor: f32,
     lhs: Matrix<'_>,
     rhs: Matrix<'_>,
-    parallelism: Parallelism,
+    threads: Threads,
 ) {
     let [m, n] = [lhs.rows, rhs.columns];
     assert_eq!(rhs.rows, lhs.columns, "inner dimensions of a product");
     assert!(n <= stride, "rows of a destination overlap");
     Matrix::new(data, [m, n], stride);
     // SAFETY: the destination was just seen to lie in `data`, which is borrowed alone; its rows do not overlap.
-    unsafe { multiply(data.as_mut_ptr(), stride, into, factor, lhs, rhs, parallelism) }
+    unsafe { multiply(data.as_mut_ptr(), stride, into, factor, lhs, rhs, threads) }
 }
 
-/// [`product`] for a destination that need not be initialised where it is replaced.
+/// [`product`] for a destination that need not be initialised where it is replaced. All threads share it out in
+/// parts as square as they can be, of which each is summed as the whole would be.
 ///
 /// # Safety
 /// `lhs.rows` rows of `rhs.columns` elements, `stride` apart from `data` on, must be writable, and for
@@ -76,32 +99,42 @@ unsafe fn multiply(
     factor: f32,
     lhs: Matrix<'_>,
     rhs: Matrix<'_>,
-    parallelism: Parallelism,
+    threads: Threads,
 ) {
-    // SAFETY: both operands lie within their buffers, since a `Matrix` cannot be made otherwise; the caller
-    // answers for the destination.
-    unsafe {
-        gemm::gemm(
-            lhs.rows,
-            rhs.columns,
-            lhs.columns,
-            data,
-            1,
-            stride as isize,
-            into == Into::Add,
-            lhs.data.as_ptr(),
-            lhs.column_stride as isize,
-            lhs.row_stride as isize,
-            rhs.data.as_ptr(),
-            rhs.column_stride as isize,
-            rhs.row_stride as isize,
-            1.0,
-            factor,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    let [m, n] = [lhs.rows, rhs.columns];
+    if threads == Threads::One || m * n * lhs.columns < SMALL {
+        // SAFETY: as the caller promises.
+        return unsafe { kernel::multiply(data, stride, into, factor, lhs, rhs) };
+    }
+    let threads = rayon::current_num_threads();
+    let by_rows = ((threads * m) as f64 / n as f64).sqrt().round().clamp(1.0, threads as f64) as usize;
+    let part = |whole: usize, parts: usize| whole.div_ceil(parts).next_multiple_of(ALIGNMENT);
+    let [rows, columns] = [part(m, by_rows), part(n, threads.div_ceil(by_rows))];
+    let data = Destination(data);
+    let parts_of_a_row = n.div_ceil(columns);
+    (0..m.div_ceil(rows) * parts_of_a_row).into_par_iter().with_max_len(1).for_each(|part| {
+        let [row, column] = [part / parts_of_a_row * rows, part % parts_of_a_row * columns];
+        let (lhs, rhs) = (lhs.rows(row, rows), rhs.columns(column, columns));
+        // SAFETY: as the caller promises, since parts lie apart and within the whole.
+        unsafe { kernel::multiply(data.at(row * stride + column), stride, into, factor, lhs, rhs) }
+    });
+}
+
+/// Where parts of a product that do not overlap are written.
+#[derive(Clone, Copy)]
+struct Destination(*mut f32);
+
+// SAFETY: whoever writes through it answers for where.
+unsafe impl Send for Destination {}
+// SAFETY: as above.
+unsafe impl Sync for Destination {}
+
+impl Destination {
+    /// # Safety
+    /// `offset` must lie within the buffer.
+    unsafe fn at(self, offset: usize) -> *mut f32 {
+        // SAFETY: as the caller promises.
+        unsafe { self.0.add(offset) }
     }
 }
 
@@ -123,7 +156,7 @@ pub fn new_product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
     let mut out = Vec::with_capacity(rows * columns);
     // SAFETY: the buffer has room for the product, which is written whole before its length is set.
     unsafe {
-        multiply(out.as_mut_ptr(), columns, Into::Replace, 1.0, lhs, rhs, Parallelism::Rayon(0));
+        multiply(out.as_mut_ptr(), columns, Into::Replace, 1.0, lhs, rhs, Threads::All);
         out.set_len(rows * columns);
     }
     from_values(out, [rows, columns])
@@ -134,8 +167,7 @@ pub fn add_product(sum: FlexTensor, lhs: FlexTensor, rhs: FlexTensor) -> FlexTen
     let mut sum = contiguous(sum);
     let columns = sum.shape()[1];
     let [lhs, rhs] = [lhs, rhs].map(Operand::new);
-    let parallelism = Parallelism::Rayon(0);
-    product(sum.storage_mut(), columns, Into::Add, 1.0, lhs.matrix(), rhs.matrix(), parallelism);
+    product(sum.storage_mut(), columns, Into::Add, 1.0, lhs.matrix(), rhs.matrix(), Threads::All);
     sum
 }
 
@@ -170,14 +202,46 @@ mod tests {
         let a = Matrix::new(&buffer, [2, 3], 4);
         let b = Matrix::new(&buffer[1..], [3, 2], 4);
         let mut out = vec![100.0; 6];
-        let none = Parallelism::None;
-        product(&mut out, 3, Into::Replace, 2.0, a, b, none);
+        let one = Threads::One;
+        product(&mut out, 3, Into::Replace, 2.0, a, b, one);
         // a = [[0, 1, 2], [4, 5, 6]], b = [[1, 2], [5, 6], [9, 10]].
         assert_eq!(out, [46.0, 52.0, 100.0, 166.0, 196.0, 100.0]);
-        product(&mut out, 3, Into::Add, 1.0, a, b, none);
+        product(&mut out, 3, Into::Add, 1.0, a, b, one);
         assert_eq!(out, [69.0, 78.0, 100.0, 249.0, 294.0, 100.0]);
-        product(&mut out, 3, Into::Replace, 1.0, b.transpose(), a.transpose(), none);
+        product(&mut out, 3, Into::Replace, 1.0, b.transpose(), a.transpose(), one);
         assert_eq!(out, [23.0, 83.0, 100.0, 26.0, 98.0, 100.0]);
+    }
+
+    #[test]
+    fn a_product_in_parts_has_the_bits_of_the_whole() {
+        let numbers = |count: usize| -> Vec<f32> { (0..count).map(|i| (i as f32 * 0.37).sin()).collect() };
+        for (m, k, n, pool) in [(150, 600, 131, 2), (37, 700, 200, 3), (400, 90, 64, 8), (33, 70, 1000, 5)] {
+            let (a, b) = (numbers(m * k), numbers(k * n));
+            for transposed in [false, true] {
+                let lhs = Matrix::new(&a, [m, k], k);
+                let rhs = match transposed {
+                    true => Matrix::new(&b, [n, k], k).transpose(),
+                    false => Matrix::new(&b, [k, n], n),
+                };
+                let run = |threads| {
+                    // One column more, which stays as it is.
+                    let mut out = vec![2.0; m * (n + 1)];
+                    product(&mut out, n + 1, Into::Add, 0.5, lhs, rhs, threads);
+                    out
+                };
+                assert!(m * k * n >= SMALL, "not in parts");
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(pool).build().unwrap();
+                let (whole, parts) = (run(Threads::One), pool.install(|| run(Threads::All)));
+                assert_eq!(whole, parts, "{m} x {k} x {n}");
+                for (i, j) in [(0, 0), (m - 1, n - 1), (m / 2, n / 3)] {
+                    let column = |l: usize| if transposed { b[j * k + l] } else { b[l * n + j] };
+                    let sum: f64 = (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(column(l))).sum();
+                    let got = f64::from(whole[i * (n + 1) + j]);
+                    assert!((got - 2.0 - sum / 2.0).abs() < 1e-4, "{got}, not {}", 2.0 + sum / 2.0);
+                }
+                assert!((0..m).all(|i| whole[i * (n + 1) + n] == 2.0));
+            }
+        }
     }
 
     #[test]

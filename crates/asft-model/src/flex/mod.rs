@@ -7,6 +7,7 @@ mod adamw;
 mod attention;
 mod decode;
 mod dropout;
+mod kernel;
 mod log_probs;
 mod matrix;
 mod quantized;
@@ -126,7 +127,10 @@ impl LlamaBackend for Flex {
         state: Option<AdamWState<Self>>,
         step: AdamWStep,
     ) -> (Tensor<Self, 1>, AdamWState<Self>) {
-        adamw::step(value, gradient, state, step)
+        match step.state_type {
+            WeightType::F32 => adamw::step(value, gradient, state, step),
+            WeightType::Bf16 => ops::adamw::step(value, gradient, state, step),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use burn::{
 use proptest::prelude::*;
 
 use crate::{
-    AttentionLayout, LlamaBackend, Span,
+    AttentionLayout, LlamaBackend, Span, WeightType,
     ops::{self, AdamWStep, AttentionInputs, KeyValues, primitive, tensor},
     quantization::{BLOCK, Quantization, Quantized},
 };
@@ -183,7 +183,7 @@ proptest! {
         for t in 1..=3 {
             let (betas, gradient) = ([0.9f64, 0.95], random([length]));
             let corrections = betas.map(|beta| 1.0 - beta.powi(t));
-            let step = AdamWStep { betas, corrections, eps: 1e-8, rate: 1e-2, decay, scale: 0.3, rounding_seed: 0 };
+            let step = AdamWStep { betas, corrections, eps: 1e-8, rate: 1e-2, decay, scale: 0.3, state_type: WeightType::F32, rounding_seed: 0 };
             let (value, state) = Flex::adamw(ours.0, gradient.clone(), ours.1, step);
             ours = (value, Some(state));
             let (value, state) = ops::adamw::step::<Flex>(theirs.0, gradient, theirs.1, step);
@@ -218,6 +218,7 @@ fn what_is_shared_stays_as_it_was() {
         rate: 0.1,
         decay: 0.1,
         scale: 1.0,
+        state_type: WeightType::F32,
         rounding_seed: 0,
     };
     let flat = x.clone().reshape([12]);

@@ -3,9 +3,10 @@
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use half::bf16;
 
-use super::rounding::round_by_chance;
+use super::rounding::{mix, round_by_chance};
+use crate::WeightType;
 
-/// Moments of one parameter, flat, f32.
+/// Moments of one parameter, flat.
 #[derive(Clone, Debug)]
 pub struct AdamWState<B: Backend> {
     /// Running mean of gradients.
@@ -29,20 +30,31 @@ pub struct AdamWStep {
     pub decay: f64,
     /// Factor of the gradient, such as clipping's.
     pub scale: f64,
-    /// Seed of the chance by which parameters in bf16 are rounded; the same for no two steps or parameters.
+    /// Type in which the moments are kept.
+    pub state_type: WeightType,
+    /// Seed of the chance by which what is kept in bf16 is rounded; the same for no two steps or parameters.
     pub rounding_seed: u64,
 }
 
+impl AdamWStep {
+    /// Seeds of the chance by which the parameter and its two moments are rounded.
+    pub(crate) fn seeds(&self) -> [u64; 3] {
+        [self.rounding_seed, mix(self.rounding_seed), mix(!self.rounding_seed)]
+    }
+}
+
 /// `m ← β₁m + (1-β₁)g`, `v ← β₂v + (1-β₂)g²`, `w ← w - η λ w - η m̂ / (√v̂ + ε)` with m̂, v̂ divided by
-/// `1 - βᵗ`; without a state, m and v are 0 before. All of it is f32 whatever the type of `value`.
+/// `1 - βᵗ`; without a state, m and v are 0 before. All of it is f32 whatever the types of `value` and state, which
+/// are rounded by chance afterwards: v changes by a thousandth a step, which rounding to the nearest bf16 would lose.
 pub fn step<B: Backend>(
     value: Tensor<B, 1>,
     gradient: Tensor<B, 1>,
     state: Option<AdamWState<B>>,
     step: AdamWStep,
 ) -> (Tensor<B, 1>, AdamWState<B>) {
-    let AdamWStep { betas: [beta_1, beta_2], corrections, eps, rate, decay, scale, rounding_seed } = step;
-    let dtype = value.dtype();
+    let AdamWStep { betas: [beta_1, beta_2], corrections, eps, rate, decay, scale, .. } = step;
+    let (dtype, state_type) = (value.dtype(), DType::from(step.state_type.dtype()));
+    let [value_seed, first_seed, second_seed] = step.seeds();
     let value = value.cast(DType::F32);
     let (step_size, second_root) = (rate / corrections[0], corrections[1].sqrt());
     let gradient = gradient.mul_scalar(scale);
@@ -50,22 +62,24 @@ pub fn step<B: Backend>(
     let fresh_square = (gradient.clone() * gradient).mul_scalar(1.0 - beta_2);
     let (first, second) = match state {
         Some(AdamWState { first, second }) => {
+            let [first, second] = [first, second].map(|moment| moment.cast(DType::F32));
             (first.mul_scalar(beta_1) + fresh, second.mul_scalar(beta_2) + fresh_square)
         }
         None => (fresh, fresh_square),
     };
     let root = second.clone().sqrt().div_scalar(second_root).add_scalar(eps);
     let updated = value.mul_scalar(1.0 - rate * decay) - (first.clone() / root).mul_scalar(step_size);
-    let updated = match dtype {
-        DType::BF16 => rounded(updated, rounding_seed),
-        _ => updated,
-    };
-    (updated, AdamWState { first, second })
+    let first = stored(first, state_type, first_seed);
+    let second = stored(second, state_type, second_seed);
+    (stored(updated, dtype, value_seed), AdamWState { first, second })
 }
 
-/// The values rounded by chance to bf16. Where they lie, no tensor operation can look at their bits, so the
-/// host does it.
-fn rounded<B: Backend>(values: Tensor<B, 1>, seed: u64) -> Tensor<B, 1> {
+/// The values as they are kept, rounded by chance where that is bf16. Where they lie, no tensor operation can look at
+/// their bits, so the host does it.
+fn stored<B: Backend>(values: Tensor<B, 1>, dtype: DType, seed: u64) -> Tensor<B, 1> {
+    if dtype != DType::BF16 {
+        return values;
+    }
     let device = values.device();
     let values = values.into_data().into_vec::<f32>().expect("cast to f32");
     let mut out = vec![bf16::ZERO; values.len()];
@@ -111,6 +125,7 @@ mod tests {
                 rate: 1e-5,
                 decay: 0.0,
                 scale: 1.0,
+                state_type: WeightType::F32,
                 rounding_seed: t as u64,
             };
             let next = |(value, state): (Tensor<Flex, 1>, _)| {
@@ -132,6 +147,39 @@ mod tests {
         assert!(to_nearest.abs() < 0.1 * expected.abs(), "{to_nearest} against {expected}");
     }
 
+    /// A thousandth of what is missing is added a step, far below half the distance of two bf16 numbers.
+    #[test]
+    fn moments_in_bf16_grow_as_those_in_f32_do() {
+        let device = Default::default();
+        let gradient = Tensor::<Flex, 1>::ones([LENGTH], &device);
+        let after = |state_type| {
+            let mut kept = (Tensor::<Flex, 1>::zeros([LENGTH], &device), None);
+            for t in 1..=60 {
+                let betas = [0.9f64, 0.999];
+                let numbers = AdamWStep {
+                    betas,
+                    corrections: betas.map(|beta| 1.0 - beta.powi(t)),
+                    eps: 1e-8,
+                    rate: 1e-3,
+                    decay: 0.0,
+                    scale: 1.0,
+                    state_type,
+                    rounding_seed: mix(t as u64),
+                };
+                let (value, state) = step(kept.0, gradient.clone(), kept.1, numbers);
+                kept = (value, Some(state));
+            }
+            let (value, state) = (kept.0, kept.1.unwrap());
+            let narrow = [&state.first, &state.second].map(|moment| moment.dtype());
+            assert_eq!(narrow, [DType::from(state_type.dtype()); 2]);
+            [value, state.first.cast(DType::F32), state.second.cast(DType::F32)].map(mean)
+        };
+        let [wide, narrow] = [WeightType::F32, WeightType::Bf16].map(after);
+        for (wide, narrow) in wide.into_iter().zip(narrow) {
+            assert!((wide - narrow).abs() < 2e-3 * wide.abs(), "{narrow} against {wide}");
+        }
+    }
+
     #[test]
     fn a_seed_gives_the_same_weights_again() {
         let device = Default::default();
@@ -144,10 +192,13 @@ mod tests {
                 rate: 1e-4,
                 decay: 0.01,
                 scale: 0.5,
+                state_type: WeightType::Bf16,
                 rounding_seed,
             };
             let gradient = value.clone();
-            step(value.cast(DType::BF16), gradient, None, numbers).0.into_data()
+            let (value, AdamWState { first, second }) =
+                step(value.cast(DType::BF16), gradient, None, numbers);
+            [value, first, second].map(Tensor::into_data)
         };
         assert_eq!(updated(3), updated(3));
         assert_ne!(updated(3), updated(4));

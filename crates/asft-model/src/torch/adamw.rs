@@ -9,8 +9,9 @@ use burn::{
 };
 use half::bf16;
 use rayon::prelude::*;
+use tch::Kind;
 
-use super::host::{own, values, values_mut};
+use super::host::{HostElement, own, values, values_mut};
 use crate::ops::{AdamWState, AdamWStep, primitive, rounding::round_by_chance, tensor};
 
 /// Elements of one task; a multiple of what [`round_by_chance`] draws for at a time, and within the cache.
@@ -24,34 +25,75 @@ pub fn step<E: TchElement>(
     step: AdamWStep,
 ) -> (Tensor<LibTorch<E>, 1>, AdamWState<LibTorch<E>>) {
     let AdamWState { first, second } = state.unwrap_or_else(|| {
-        let zeros = || Tensor::zeros(gradient.dims(), (&gradient.device(), DType::F32));
+        let zeros =
+            || Tensor::zeros(gradient.dims(), (&gradient.device(), DType::from(step.state_type.dtype())));
         AdamWState { first: zeros(), second: zeros() }
     });
-    let [mut value, mut first, mut second] = [value, first, second].map(|t| own(primitive(t)));
+    let mut tensors = [value, first, second].map(|t| own(primitive(t)));
     let gradient = primitive(gradient).tensor.contiguous();
-    let update = Update::new(step);
-    let moments = values_mut::<f32>(&mut first)
-        .par_chunks_mut(TASK)
-        .zip(values_mut::<f32>(&mut second).par_chunks_mut(TASK));
-    let numbers = moments.zip(values::<f32>(&gradient).par_chunks(TASK)).enumerate();
-    match value.tensor.kind() {
-        tch::Kind::BFloat16 => {
-            numbers.zip(values_mut::<bf16>(&mut value).par_chunks_mut(TASK)).for_each(
-                |((task, ((first, second), gradient)), value)| {
-                    let mut wide = [0.0; TASK];
-                    let wide = &mut wide[..value.len()];
-                    wide.iter_mut().zip(value.iter()).for_each(|(wide, value)| *wide = value.to_f32());
-                    update.apply(wide, first, second, gradient);
-                    round_by_chance(wide, value, step.rounding_seed, task * TASK);
-                },
-            );
-        }
-        _ => numbers.zip(values_mut::<f32>(&mut value).par_chunks_mut(TASK)).for_each(
-            |((_, ((first, second), gradient)), value)| update.apply(value, first, second, gradient),
-        ),
+    let gradient = values::<f32>(&gradient);
+    match tensors.each_ref().map(|tensor| tensor.tensor.kind()) {
+        [Kind::BFloat16, Kind::BFloat16, _] => update::<bf16, bf16>(&mut tensors, gradient, step),
+        [Kind::BFloat16, ..] => update::<bf16, f32>(&mut tensors, gradient, step),
+        [_, Kind::BFloat16, _] => update::<f32, bf16>(&mut tensors, gradient, step),
+        _ => update::<f32, f32>(&mut tensors, gradient, step),
     }
-    let [value, first, second] = [value, first, second].map(|t: TchTensor| tensor(t));
+    let [value, first, second] = tensors.map(|t: TchTensor| tensor(t));
     (value, AdamWState { first, second })
+}
+
+/// The parameter, of type `V`, and its moments, of type `S`, a stretch at a time in f32.
+fn update<V: Stored, S: Stored>(tensors: &mut [TchTensor; 3], gradient: &[f32], step: AdamWStep) {
+    let update = Update::new(step);
+    let [value_seed, first_seed, second_seed] = step.seeds();
+    let [value, first, second] = tensors;
+    values_mut::<V>(value)
+        .par_chunks_mut(TASK)
+        .zip(values_mut::<S>(first).par_chunks_mut(TASK))
+        .zip(values_mut::<S>(second).par_chunks_mut(TASK))
+        .zip(gradient.par_chunks(TASK))
+        .enumerate()
+        .for_each(|(task, (((value, first), second), gradient))| {
+            let mut wide = [[0.0; TASK]; 3];
+            let [wide_value, wide_first, wide_second] =
+                wide.each_mut().map(|wide| &mut wide[..gradient.len()]);
+            V::widen(value, wide_value);
+            S::widen(first, wide_first);
+            S::widen(second, wide_second);
+            update.apply(wide_value, wide_first, wide_second, gradient);
+            let place = task * TASK;
+            V::store(wide_value, value, value_seed, place);
+            S::store(wide_first, first, first_seed, place);
+            S::store(wide_second, second, second_seed, place);
+        });
+}
+
+/// A type in which numbers are kept between steps.
+trait Stored: HostElement + Copy + Send + Sync {
+    fn widen(stored: &[Self], wide: &mut [f32]);
+
+    /// See [`round_by_chance`].
+    fn store(wide: &[f32], stored: &mut [Self], seed: u64, first: usize);
+}
+
+impl Stored for f32 {
+    fn widen(stored: &[f32], wide: &mut [f32]) {
+        wide.copy_from_slice(stored);
+    }
+
+    fn store(wide: &[f32], stored: &mut [f32], _: u64, _: usize) {
+        stored.copy_from_slice(wide);
+    }
+}
+
+impl Stored for bf16 {
+    fn widen(stored: &[bf16], wide: &mut [f32]) {
+        wide.iter_mut().zip(stored).for_each(|(wide, stored)| *wide = stored.to_f32());
+    }
+
+    fn store(wide: &[f32], stored: &mut [bf16], seed: u64, first: usize) {
+        round_by_chance(wide, stored, seed, first);
+    }
 }
 
 /// Factors of a step in f32.

@@ -153,13 +153,22 @@ pub struct OptimizerSettings {
     pub eps: f64,
     /// Decoupled decay of the matrices; norms have none.
     pub weight_decay: f64,
+    /// Type in which the two moments are kept.
+    pub state_dtype: WeightType,
     /// Global gradient norm above which gradients are scaled down; 0 turns clipping off.
     pub max_grad_norm: f64,
 }
 
 impl Default for OptimizerSettings {
     fn default() -> Self {
-        Self { learning_rate: 1e-5, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 }
+        Self {
+            learning_rate: 1e-5,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.0,
+            state_dtype: WeightType::F32,
+            max_grad_norm: 1.0,
+        }
     }
 }
 
