@@ -12,10 +12,12 @@ pub fn whole<T: FromStr + PartialOrd + Display + Copy>(
     }
 }
 
-/// Reads a time in seconds, which may have decimals.
+/// Reads a time in seconds, which may have decimals, of at most a day.
 pub fn seconds(text: &str) -> Result<Duration, String> {
+    const DAY: Duration = Duration::from_secs(86_400);
     let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    time.filter(|time| !time.is_zero()).ok_or_else(|| "must be a number of seconds above 0".to_owned())
+    time.filter(|time| !time.is_zero() && *time <= DAY)
+        .ok_or_else(|| "must be a number of seconds above 0 and of at most a day, 86400".to_owned())
 }
 
 #[cfg(test)]
@@ -30,7 +32,8 @@ mod tests {
             assert_eq!(from_one(text), Err("must be a whole number from 1 on".to_owned()), "{text}");
         }
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for text in ["0", "-1", "1e-20", "1e300", "inf", "NaN", "x", ""] {
+        assert_eq!(seconds("86400"), Ok(Duration::from_secs(86_400)));
+        for text in ["0", "86401", "1e15", "-1", "1e-20", "1e300", "inf", "NaN", "x", ""] {
             assert!(seconds(text).is_err(), "{text}");
         }
     }

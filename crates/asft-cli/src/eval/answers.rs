@@ -34,7 +34,7 @@ pub struct Arguments {
     #[command(flatten)]
     pub model: ModelArguments,
     /// The model's name in the file; the file's own name is what judgments go by.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub model_id: String,
     /// The benchmark's questions (JSON Lines).
     #[arg(long, value_name = "Q.jsonl")]

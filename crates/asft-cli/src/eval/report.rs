@@ -73,6 +73,13 @@ const READING: [&str; 4] = [
 
 fn section(cache: &Path, path: &Path, number: usize, summary: &Value) -> Result<Vec<Block>, Failure> {
     let has = |key: &str| summary.get(key).is_some();
+    let is_list = |models: &Value| models.as_array().is_some_and(|rows| rows.iter().all(Value::is_object));
+    if summary.get("models").is_some_and(|models| !is_list(models)) {
+        return Err(Failure::input(format!(
+            "{}: models: must be a list with an object for each model\nhint: name a summary as --json printed it",
+            path.display()
+        )));
+    }
     if has("llamafactory") {
         Ok(text_metrics(path, summary))
     } else if has("alpaca") {

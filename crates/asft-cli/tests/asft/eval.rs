@@ -427,7 +427,8 @@ fn what_cannot_be_judged_or_shown_is_told() {
     scratch.write("unknown.jsonl", lines([unknown]));
     let show = ["eval", "mt-bench", "show", "--questions", "q.jsonl", "--judgments"];
     let local = "http://127.0.0.1:9/v1";
-    let cases: [(Vec<&str>, &str); 8] = [
+    scratch.write("odd.json", r#"{"judge": "j", "models": {"m": 1}}"#);
+    let cases: [(Vec<&str>, &str); 9] = [
         (judging(local, &[]), "answers 1 questions that are not asked, first 85"),
         ([&show[..], &["two.jsonl"]].concat(), "several judges: a, b\nhint: choose one (--judge)"),
         ([&show[..], &["conflict.jsonl"]].concat(), "1 judgments have rows with different prompts"),
@@ -438,6 +439,7 @@ fn what_cannot_be_judged_or_shown_is_told() {
         ),
         (vec!["eval", "text", "--input", "q.jsonl"], "q.jsonl:1: missing field `predict`"),
         (vec!["eval", "report", "--summary", "q.jsonl", "--output", "x.html"], "is no JSON"),
+        (vec!["eval", "report", "--summary", "odd.json", "--output", "x.html"], "models: must be a list"),
         (vec!["eval", "judge", "stub", "--behave", "clever"], "clever"),
     ];
     for (arguments, message) in cases {

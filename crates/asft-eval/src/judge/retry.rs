@@ -28,6 +28,9 @@ pub(super) enum Consequence {
     Stop(&'static str),
 }
 
+/// The longest that a server may ask to be waited for; a run that waited longer would look as if it hung.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 /// Reads what came of a request; `now` is for a `Retry-After` that is a date.
 pub(super) fn read(result: Result<Response, NoResponse>, now: SystemTime) -> Result<Reply, Failure> {
     let response = result.map_err(|error| Failure {
@@ -35,12 +38,18 @@ pub(super) fn read(result: Result<Response, NoResponse>, now: SystemTime) -> Res
         message: error.to_string(),
         consequence: Consequence::Again(None),
     })?;
-    let after = || response.retry_after.as_deref().and_then(|header| retry_after(header, now));
+    let again = || match response.retry_after.as_deref().and_then(|header| retry_after(header, now)) {
+        Some(after) if after > LONGEST_WAIT => Consequence::Stop(
+            "the server asks to be left alone for more than an hour (Retry-After): run the same command again later, \
+             what was judged so far is in the cache",
+        ),
+        after => Consequence::Again(after),
+    };
     let consequence = match response.status {
         200..300 => {
             return wire::reply(&response.body).map_err(|message| Failure {
                 message,
-                consequence: Consequence::Again(after()),
+                consequence: again(),
                 charged: true,
             });
         }
@@ -51,7 +60,7 @@ pub(super) fn read(result: Result<Response, NoResponse>, now: SystemTime) -> Res
         429 if wire::is_out_of_quota(&response.body) => {
             Consequence::Stop("add credit to the account; what was judged so far is in the cache")
         }
-        408 | 425 | 429 | 500.. => Consequence::Again(after()),
+        408 | 425 | 429 | 500.. => again(),
         413 | 422 => Consequence::Fail { alike: false },
         _ => Consequence::Fail { alike: true },
     };
@@ -116,6 +125,10 @@ mod tests {
         assert!(matches!(consequence(429, Some("1"), quota), Consequence::Stop(_)));
         for (status, alike) in [(400, true), (413, false), (422, false), (405, true)] {
             assert_eq!(consequence(status, None, ""), Consequence::Fail { alike }, "{status}");
+        }
+        assert_eq!(consequence(429, Some("3600"), ""), Consequence::Again(Some(LONGEST_WAIT)));
+        for days in ["3601", "864000", "Sun, 04 Jan 1970 00:00:00 GMT"] {
+            assert!(matches!(consequence(429, Some(days), ""), Consequence::Stop(_)), "{days}");
         }
         let second = Some(Duration::from_secs(1));
         assert_eq!(consequence(503, Some("1"), ""), Consequence::Again(second));

@@ -310,7 +310,7 @@ fn an_interrupt_lets_requests_end_and_starts_none() {
 
     // Also out of a long pause.
     let world = World::new();
-    let judge = Scripted::new(&world.clock, |_, _| response(503, Some("86400"), ""));
+    let judge = Scripted::new(&world.clock, |_, _| response(503, Some("3600"), ""));
     struct Interrupter<'a>(&'a World, Mutex<Vec<String>>);
     impl Observer for Interrupter<'_> {
         fn retrying(&self, index: usize, why: &str, pause: Duration) {
@@ -327,7 +327,7 @@ fn an_interrupt_lets_requests_end_and_starts_none() {
     run.observer = &observer;
     let outcome = run.run(&rated(1)).unwrap();
     assert!(outcome.interrupted);
-    assert_eq!(*observer.1.lock().unwrap(), ["0 HTTP 503 86400", "0 missing"]);
+    assert_eq!(*observer.1.lock().unwrap(), ["0 HTTP 503 3600", "0 missing"]);
     assert!(asft_eval::judge::Clock::elapsed(&world.clock) < Duration::from_secs(1));
 }
 
