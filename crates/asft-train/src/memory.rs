@@ -325,6 +325,18 @@ mod tests {
     }
 
     #[test]
+    fn moments_in_bf16_take_half_as_much() {
+        let (config, load) = (config(), StepLoad::new(&[500; 8], 8));
+        let halved = TrainedModel { state_dtype: WeightType::Bf16, ..whole(&config) };
+        let [whole, halved] = [whole(&config), halved].map(|model| MemoryPlan::new(&model, load, 1, 4000, 0));
+        assert_eq!(
+            (whole.optimizer, halved.optimizer),
+            (8 * config.parameters() as u64, whole.optimizer / 2)
+        );
+        assert_eq!(whole.peak() - halved.peak(), halved.optimizer);
+    }
+
+    #[test]
     fn a_plan_uses_the_memory_there_is() {
         let config = config();
         let load = StepLoad::new(&[900, 300, 1200, 800, 700], 4);

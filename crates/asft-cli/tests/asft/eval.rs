@@ -106,6 +106,10 @@ fn questions_are_answered_judged_and_scored() {
     *empty.iter_mut().find(|word| **word == "cache").unwrap() = "empty";
     assert_eq!(scratch.run(&empty).status.code(), Some(1));
     assert_eq!(std::fs::read(scratch.path("j.jsonl")).unwrap(), judged);
+    let nameless: Vec<_> = answer.iter().map(|&word| if word == "tiny" { "" } else { word }).collect();
+    let refused = scratch.run(&nameless);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("--model-id"), "{}", stderr(&refused));
     // Other settings do not go on with these answers.
     let other = scratch.run(&[&answer[..], &["--seed", "5"]].concat());
     assert_eq!(other.status.code(), Some(2));

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::support::Scratch;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 /// Rows of `metrics.jsonl` without times and memory.
@@ -73,10 +74,14 @@ fn so_do_adapters_with_dropout() {
 /// Chance rounds moments in bf16 as it would have, and a checkpoint keeps them as they are.
 #[test]
 fn so_do_moments_in_bf16() {
-    killed_three_times("", &["--set", "optimizer.state_dtype=\"bf16\""]);
+    let run = killed_three_times("", &["--set", "optimizer.state_dtype=\"bf16\""]);
+    let moments = std::fs::read(run.path("run/checkpoints/step-18/optimizer.safetensors")).unwrap();
+    let moments = SafeTensors::deserialize(&moments).unwrap();
+    assert!(!moments.is_empty() && moments.iter().all(|(_, tensor)| tensor.dtype() == Dtype::BF16));
 }
 
-fn killed_three_times(settings: &str, set: &[&str]) {
+/// The directory of a run that was not killed, to which one that was is equal.
+fn killed_three_times(settings: &str, set: &[&str]) -> Scratch {
     let train = [&["train", "--config", "config.toml"], set].concat();
     let whole = Scratch::new();
     whole.config(settings);
@@ -104,6 +109,7 @@ fn killed_three_times(settings: &str, set: &[&str]) {
     for (name, bytes) in &got {
         assert!(*bytes == expected.1[name], "{name} differs (seed {seed})");
     }
+    whole
 }
 
 #[test]

@@ -1,24 +1,26 @@
 //! Products of matrices that lie in larger buffers.
 #![allow(unsafe_code)]
 
+mod kernel;
+
 use burn::{backend::flex::FlexTensor, tensor::TensorMetadata};
 use rayon::prelude::*;
 
-use super::{contiguous, from_values, kernel, skinny, values};
+use super::{contiguous, from_values, skinny, values};
 
 /// Multiplications below which a product stays on one thread.
 const SMALL: usize = 1 << 21;
-/// Rows and columns of a part of a product are multiples of this, which the kernels' own tiles are made of.
+/// Rows and columns of a part of a product are multiples of this: an AVX-512 vector of f32.
 const ALIGNMENT: usize = 16;
 
 /// A matrix in a buffer: element `(i, j)` lies at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    pub data: &'a [f32],
-    pub rows: usize,
-    pub columns: usize,
-    pub row_stride: usize,
-    pub column_stride: usize,
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -80,49 +82,47 @@ pub fn product(
 ) {
     let [m, n] = [lhs.rows, rhs.columns];
     assert_eq!(rhs.rows, lhs.columns, "inner dimensions of a product");
+    assert!(lhs.columns > 0 || into == Into::Add, "an empty sum would leave the destination as it was");
     assert!(n <= stride, "rows of a destination overlap");
     Matrix::new(data, [m, n], stride);
+    let to = Destination { data: data.as_mut_ptr(), stride, factor };
     // SAFETY: the destination was just seen to lie in `data`, which is borrowed alone; its rows do not overlap.
-    unsafe { multiply(data.as_mut_ptr(), stride, into, factor, lhs, rhs, threads) }
+    unsafe { multiply(to, into, lhs, rhs, threads) }
 }
 
-/// [`product`] for a destination that need not be initialised where it is replaced. All threads share it out in
-/// parts as square as they can be, of which each is summed as the whole would be.
+/// Writes `to.factor · lhs rhs` or adds it. All threads share it out in parts as square as they can be, and how many
+/// they are does not change its bits.
 ///
 /// # Safety
-/// `lhs.rows` rows of `rhs.columns` elements, `stride` apart from `data` on, must be writable, and for
+/// `lhs.rows` rows of `rhs.columns` elements, `to.stride` apart from `to.data` on, must be writable, and for
 /// [`Into::Add`] initialised, and overlap neither each other nor the operands.
-unsafe fn multiply(
-    data: *mut f32,
-    stride: usize,
-    into: Into,
-    factor: f32,
-    lhs: Matrix<'_>,
-    rhs: Matrix<'_>,
-    threads: Threads,
-) {
+unsafe fn multiply(to: Destination, into: Into, lhs: Matrix<'_>, rhs: Matrix<'_>, threads: Threads) {
     let [m, n] = [lhs.rows, rhs.columns];
     if threads == Threads::One || m * n * lhs.columns < SMALL {
         // SAFETY: as the caller promises.
-        return unsafe { kernel::multiply(data, stride, into, factor, lhs, rhs) };
+        return unsafe { kernel::multiply(to, into, lhs, rhs) };
     }
-    let threads = rayon::current_num_threads();
-    let by_rows = ((threads * m) as f64 / n as f64).sqrt().round().clamp(1.0, threads as f64) as usize;
+    let parts = kernel::parts();
+    let by_rows = ((parts * m) as f64 / n as f64).sqrt().round().clamp(1.0, parts as f64) as usize;
     let part = |whole: usize, parts: usize| whole.div_ceil(parts).next_multiple_of(ALIGNMENT);
-    let [rows, columns] = [part(m, by_rows), part(n, threads.div_ceil(by_rows))];
-    let data = Destination(data);
+    let [rows, columns] = [part(m, by_rows), part(n, parts.div_ceil(by_rows))];
     let parts_of_a_row = n.div_ceil(columns);
     (0..m.div_ceil(rows) * parts_of_a_row).into_par_iter().with_max_len(1).for_each(|part| {
         let [row, column] = [part / parts_of_a_row * rows, part % parts_of_a_row * columns];
         let (lhs, rhs) = (lhs.rows(row, rows), rhs.columns(column, columns));
         // SAFETY: as the caller promises, since parts lie apart and within the whole.
-        unsafe { kernel::multiply(data.at(row * stride + column), stride, into, factor, lhs, rhs) }
+        unsafe { kernel::multiply(to.at(row, column), into, lhs, rhs) }
     });
 }
 
-/// Where parts of a product that do not overlap are written.
+/// Where a product is written and what it is multiplied by. It need not be initialised where it is replaced.
 #[derive(Clone, Copy)]
-struct Destination(*mut f32);
+struct Destination {
+    data: *mut f32,
+    /// Elements from a row to the next.
+    stride: usize,
+    factor: f32,
+}
 
 // SAFETY: whoever writes through it answers for where.
 unsafe impl Send for Destination {}
@@ -131,10 +131,10 @@ unsafe impl Sync for Destination {}
 
 impl Destination {
     /// # Safety
-    /// `offset` must lie within the buffer.
-    unsafe fn at(self, offset: usize) -> *mut f32 {
+    /// The element must lie within the buffer.
+    unsafe fn at(self, row: usize, column: usize) -> Self {
         // SAFETY: as the caller promises.
-        unsafe { self.0.add(offset) }
+        Self { data: unsafe { self.data.add(row * self.stride + column) }, ..self }
     }
 }
 
@@ -154,9 +154,10 @@ pub fn new_product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
         return from_values(skinny::product(lhs.data, rows, rhs.data, lhs.columns), [rows, columns]);
     }
     let mut out = Vec::with_capacity(rows * columns);
+    let to = Destination { data: out.as_mut_ptr(), stride: columns, factor: 1.0 };
     // SAFETY: the buffer has room for the product, which is written whole before its length is set.
     unsafe {
-        multiply(out.as_mut_ptr(), columns, Into::Replace, 1.0, lhs, rhs, Threads::All);
+        multiply(to, Into::Replace, lhs, rhs, Threads::All);
         out.set_len(rows * columns);
     }
     from_values(out, [rows, columns])
@@ -230,8 +231,10 @@ mod tests {
                     out
                 };
                 assert!(m * k * n >= SMALL, "not in parts");
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(pool).build().unwrap();
-                let (whole, parts) = (run(Threads::One), pool.install(|| run(Threads::All)));
+                let [whole, parts] = [1, pool].map(|threads| {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    pool.install(|| run(Threads::All))
+                });
                 assert_eq!(whole, parts, "{m} x {k} x {n}");
                 for (i, j) in [(0, 0), (m - 1, n - 1), (m / 2, n / 3)] {
                     let column = |l: usize| if transposed { b[j * k + l] } else { b[l * n + j] };

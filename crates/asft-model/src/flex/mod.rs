@@ -7,7 +7,6 @@ mod adamw;
 mod attention;
 mod decode;
 mod dropout;
-mod kernel;
 mod log_probs;
 mod matrix;
 mod quantized;
