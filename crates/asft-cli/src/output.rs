@@ -2,6 +2,8 @@
 
 use std::{
     borrow::Cow,
+    ffi::OsString,
+    fs::{File, TryLockError},
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
 };
@@ -42,11 +44,46 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     match replaceable(path) {
         true => asft_train::run_directory::write_atomically(path, bytes)
             .map_err(|error| Failure::Run(error.into())),
-        false => std::fs::OpenOptions::new()
+        false => File::options()
             .write(true)
             .open(path)
             .and_then(|mut file| file.write_all(bytes))
             .map_err(|error| Failure::Run(anyhow::anyhow!("{}: {error}", path.display()))),
+    }
+}
+
+/// An output that grows over a whole run, for this process alone until it is dropped; the system lets go of it even if the
+/// process is killed.
+pub struct Claim {
+    /// A file beside the output, which itself is replaced on the way.
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Claim {
+    /// Fails if another process has claimed `path`.
+    pub fn new(path: &Path) -> Result<Self, Failure> {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(".lock");
+        let beside = path.with_file_name(name);
+        let unable = |error| Failure::input(format!("{}: cannot be locked: {error}", beside.display()));
+        let file = File::options().write(true).create(true).truncate(false).open(&beside).map_err(unable)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path: beside, _lock: file }),
+            Err(TryLockError::WouldBlock) => Err(Failure::input(format!(
+                "{}: another process is writing it\nhint: wait for it, stop it, or name another file",
+                path.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(unable(error)),
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // A file that stays is no lock.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

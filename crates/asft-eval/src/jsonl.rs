@@ -13,8 +13,12 @@ use crate::EvalError;
 /// # Errors
 /// If the file cannot be read, is not UTF-8, or a line is no JSON object.
 pub fn read(path: &Path) -> Result<Vec<(usize, Value)>, EvalError> {
-    let text = std::fs::read_to_string(path).map_err(EvalError::io(path))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let bytes = std::fs::read(path).map_err(EvalError::io(path))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let row = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        EvalError::row(path, row, "is no UTF-8\nhint: save the file as UTF-8")
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut rows = vec![];
     for (index, line) in text.lines().enumerate() {
         if line.trim().is_empty() {
@@ -178,6 +182,14 @@ mod tests {
     fn lone_surrogates_become_replacement_characters() {
         let file = file("{\"a\": \"\\\\ud800 \\ud83d\\ude00 \\ud83d x \\udc00\"}\n");
         assert_eq!(read(file.path()).unwrap()[0].1["a"], "\\ud800 😀 \u{fffd} x \u{fffd}");
+    }
+
+    #[test]
+    fn the_row_that_is_no_utf8_is_named() {
+        let mut file = file("{\"a\": \"é\"}\n\n");
+        file.write_all(b"{\"a\": \"\xe9\"}\n").unwrap();
+        let error = read(file.path()).unwrap_err();
+        assert!(error.to_string().contains(":3: is no UTF-8") && error.is_input(), "{error}");
     }
 
     #[test]

@@ -195,10 +195,11 @@ fn question(opened: &Opened, row: &PreferenceRow, cutoff: usize) -> Result<Quest
         .map_err(|error| Failure::input(error.to_string()))?;
     let [source, target] = cut([pair.prompt.len(), pair.chosen.len()], cutoff);
     let prompt = pair.prompt[..source].to_vec();
-    if prompt.is_empty() {
+    if prompt.is_empty() || target == 0 {
         return Err(Failure::input(format!(
-            "{}: --cutoff {cutoff} leaves nothing of the prompt\nhint: raise it",
-            row.origin
+            "{}: --cutoff {cutoff} leaves nothing of the {}\nhint: raise it",
+            row.origin,
+            if prompt.is_empty() { "prompt" } else { "output that the answer is held against" }
         )));
     }
     let label =

@@ -24,7 +24,7 @@ use crate::{
     failure::Failure,
     generate::ModelArguments,
     number::whole,
-    output::{check_writable, note},
+    output::{Claim, check_writable, note},
     train::interruptible,
 };
 
@@ -70,6 +70,7 @@ pub trait Asked {
 pub fn answer<Q: Asked>(arguments: &Arguments, kind: Kind, questions: &[Q]) -> Result<(), Failure> {
     let output = &arguments.output;
     check_writable(output, std::slice::from_ref(&arguments.questions))?;
+    let _claim = Claim::new(output)?;
     let mut file = match output.exists() {
         true => AnswerFile::<Q::Id, Q::Turn>::read(output, kind)?,
         false => {

@@ -80,13 +80,29 @@ fn section(cache: &Path, path: &Path, number: usize, summary: &Value) -> Result<
             path.display()
         )));
     }
+    // Each of a list's objects must have these, or the page would be full of holes.
+    let need = |list: &str, keys: &[&str]| {
+        let rows = summary[list].as_array().into_iter().flatten().enumerate();
+        let mut lacks = rows.flat_map(|(place, row)| {
+            keys.iter().filter(move |key| row.get(**key).is_none()).map(move |key| (place, *key))
+        });
+        lacks.next().map_or(Ok(()), |(place, key)| {
+            Err(Failure::input(format!(
+                "{}: {list}[{place}].{key}: is missing\nhint: name a summary as --json printed it",
+                path.display()
+            )))
+        })
+    };
     if has("llamafactory") {
         Ok(text_metrics(path, summary))
     } else if has("alpaca") {
+        need("alpaca", &["model", "drawings"])?;
         Ok(alpaca(summary))
     } else if has("models") && has("baseline") {
+        need("models", &["model", "score", "games_dropped"])?;
         with_statement(cache, "arena-hard", summary, arena(number, summary))
     } else if has("models") && has("judge") {
+        need("models", &["model", "average", "n", "expected"])?;
         with_statement(cache, "mt-bench", summary, bench(number, summary))
     } else if has("games_compared") || has("keys_recorded") {
         Ok(vec![Block::Heading("Calibration of a substitute judge".to_owned()), flat("value", summary)])
@@ -346,21 +362,24 @@ fn arena(number: usize, summary: &Value) -> Vec<Block> {
 
 /// A few questions with each model's answer and what the judge said.
 fn examples(arguments: &Arguments, questions: &Path) -> Result<Vec<Block>, Failure> {
+    let asked_in = questions.display();
     let questions = asked(questions)?;
-    let judgments: Vec<Value> = arguments
-        .judgments
-        .iter()
-        .map(|path| Ok(jsonl::read(path)?.into_iter().map(|(_, row)| row).collect::<Vec<_>>()))
-        .collect::<Result<Vec<_>, Failure>>()?
-        .concat();
-    let answers: Vec<(String, Vec<Value>)> = arguments
-        .answers
-        .iter()
-        .map(|path| {
-            let model = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            Ok((model, jsonl::read(path)?.into_iter().map(|(_, row)| row).collect()))
-        })
-        .collect::<Result<_, Failure>>()?;
+    let read = |path: &PathBuf| -> Result<Vec<Value>, Failure> {
+        let rows: Vec<Value> = jsonl::read(path)?.into_iter().map(|(_, row)| row).collect();
+        match rows.iter().any(|row| questions.iter().any(|(id, _)| row["question_id"] == *id)) {
+            true => Ok(rows),
+            false => Err(Failure::input(format!(
+                "{}: no row is of a question of {asked_in}\nhint: name the questions that were answered and judged",
+                path.display()
+            ))),
+        }
+    };
+    let judgments = arguments.judgments.iter().map(read).collect::<Result<Vec<_>, _>>()?.concat();
+    let named = |path: &PathBuf| {
+        Ok((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), read(path)?))
+    };
+    let answers: Vec<(String, Vec<Value>)> =
+        arguments.answers.iter().map(named).collect::<Result<_, Failure>>()?;
     let answered =
         |id: &Value| answers.iter().any(|(_, rows)| rows.iter().any(|row| row["question_id"] == *id));
     let questions: Vec<_> = questions.into_iter().filter(|(id, _)| answered(id)).collect();

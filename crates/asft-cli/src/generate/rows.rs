@@ -11,7 +11,7 @@ use std::{
 use asft_eval::{EvalError, jsonl};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, output::Claim};
 
 /// The rows of an output by their place among the input's.
 pub struct Rows<T> {
@@ -19,6 +19,7 @@ pub struct Rows<T> {
     file: File,
     settings: String,
     done: BTreeMap<usize, Row<T>>,
+    _claim: Claim,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -32,9 +33,10 @@ struct Row<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Rows<T> {
-    /// Opens or makes the file. Rows that it has must be of these settings and `fit` their places; a last line that was
+    /// Opens or makes the file, which no other process may write. Rows that it has must be of these settings and `fit` their places; a last line that was
     /// cut is dropped.
     pub fn open(path: &Path, settings: &str, fit: impl Fn(usize, &T) -> bool) -> Result<Self, Failure> {
+        let claim = Claim::new(path)?;
         let text = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(EvalError::io(path)(error).into()),
@@ -62,7 +64,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
         let rows: Vec<_> = done.values().collect();
         jsonl::write_file(path, jsonl::lines(&rows, false).as_bytes())?;
         let file = OpenOptions::new().append(true).open(path).map_err(EvalError::io(path))?;
-        Ok(Self { path: path.to_owned(), file, settings: settings.to_owned(), done })
+        Ok(Self { path: path.to_owned(), file, settings: settings.to_owned(), done, _claim: claim })
     }
 
     /// Whether a place has its row.

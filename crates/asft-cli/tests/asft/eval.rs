@@ -408,6 +408,7 @@ fn alpaca_rows_are_predicted_greedily_and_by_seeds() {
         (&["--seeds", "-1"][..], "must be a whole number from 0 on"),
         (&["--temperature", "0.1"][..], "predictions-seed-1.jsonl:1: was made with"),
         (&["--seeds", "2"], "--seeds: 2 is given twice"),
+        (&["--cutoff", "1"], "rows.json:1: --cutoff 1 leaves nothing of the output"),
     ] {
         let output = scratch.run(&[&arguments[..], more].concat());
         assert_eq!(output.status.code(), Some(2), "{message}: {}", stderr(&output));
@@ -432,7 +433,13 @@ fn what_cannot_be_judged_or_shown_is_told() {
     let show = ["eval", "mt-bench", "show", "--questions", "q.jsonl", "--judgments"];
     let local = "http://127.0.0.1:9/v1";
     scratch.write("odd.json", r#"{"judge": "j", "models": {"m": 1}}"#);
-    let cases: [(Vec<&str>, &str); 9] = [
+    scratch.write("holes.json", r#"{"judge": "j", "models": [{"model": "m", "average": 1.0, "n": 1}]}"#);
+    scratch.write("held.jsonl", r#"{"question_id": "0f", "choices": []}"#);
+    let report = |summary, more: &[&'static str]| {
+        [&["eval", "report", "--output", "x.html", "--summary", summary][..], more].concat()
+    };
+    scratch.write("good.json", r#"{"judge": "j", "models": []}"#);
+    let cases: [(Vec<&str>, &str); 11] = [
         (judging(local, &[]), "answers 1 questions that are not asked, first 85"),
         ([&show[..], &["two.jsonl"]].concat(), "several judges: a, b\nhint: choose one (--judge)"),
         ([&show[..], &["conflict.jsonl"]].concat(), "1 judgments have rows with different prompts"),
@@ -442,8 +449,13 @@ fn what_cannot_be_judged_or_shown_is_told() {
             "Arena-Hard v0.1 questions",
         ),
         (vec!["eval", "text", "--input", "q.jsonl"], "q.jsonl:1: missing field `predict`"),
-        (vec!["eval", "report", "--summary", "q.jsonl", "--output", "x.html"], "is no JSON"),
-        (vec!["eval", "report", "--summary", "odd.json", "--output", "x.html"], "models: must be a list"),
+        (report("q.jsonl", &[]), "is no JSON"),
+        (report("odd.json", &[]), "models: must be a list"),
+        (report("holes.json", &[]), "models[0].expected: is missing"),
+        (
+            report("good.json", &["--questions", "q.jsonl", "--answers", "held.jsonl"]),
+            "held.jsonl: no row is of a question of q.jsonl",
+        ),
         (vec!["eval", "judge", "stub", "--behave", "clever"], "clever"),
     ];
     for (arguments, message) in cases {

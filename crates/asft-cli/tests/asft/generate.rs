@@ -49,6 +49,12 @@ fn rows_are_answered_and_an_output_is_gone_on_with() {
     assert_eq!(std::fs::read_to_string(scratch.path("out.jsonl")).unwrap(), whole);
 
     scratch.write("out.jsonl", &partial);
+    let other = std::fs::File::create(scratch.path(".out.jsonl.lock")).unwrap();
+    other.lock().unwrap();
+    let refused = scratch.run(&arguments(model, &[&WARM[..], &["--resume"]].concat()));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("out.jsonl: another process is writing it"), "{}", stderr(&refused));
+    drop(other);
     for (more, input, message) in [
         (&["--resume", "--seed", "1"][..], PROMPTS, "out.jsonl:1: was made with"),
         (&["--resume"], "{\"prompt\": \"Another.\"}\n", "out.jsonl:1: does not belong to row 2"),
