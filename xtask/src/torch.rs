@@ -35,6 +35,10 @@ pub fn prepare(command: &mut Command) -> Result<(), String> {
         None => own(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/torch"))?,
     };
     command.env("LIBTORCH_USE_PYTORCH", "1").env_remove("VIRTUAL_ENV");
+    // Tests run loops of ours between LibTorch's operations, whose threads must not spin meanwhile.
+    if env::var_os("OMP_WAIT_POLICY").is_none() {
+        command.env("OMP_WAIT_POLICY", "passive");
+    }
     for (variable, folder) in [("PATH", programs), (LIBRARY_PATH, libraries)] {
         let set = command.get_envs().find(|(name, _)| *name == variable).and_then(|(_, value)| value);
         let rest = set.map(OsString::from).or_else(|| env::var_os(variable));

@@ -82,6 +82,8 @@ enum DataCommand {
 fn main() -> ExitCode {
     let matches = with_negative_values(Arguments::command()).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    #[cfg(all(feature = "tch", unix))]
+    backend::openmp::sleep_when_idle();
     start_log(arguments.verbose);
     let done = match arguments.command {
         Command::Train(arguments) => train::run(arguments),

@@ -22,6 +22,8 @@ mod error;
 mod flex;
 pub mod generate;
 pub mod head;
+#[cfg(feature = "host")]
+mod host;
 mod linear;
 mod llama;
 pub mod lora;

@@ -1,6 +1,8 @@
 //! From `--backend` to a concrete backend: the only place that names one.
 
 mod device;
+#[cfg(all(feature = "tch", unix))]
+pub mod openmp;
 mod rate;
 
 use asft_model::TrainBackend;

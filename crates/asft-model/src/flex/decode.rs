@@ -6,8 +6,8 @@ use burn::{
 };
 use rayon::prelude::*;
 
-use super::{contiguous, from_values, simd, values};
-use crate::ops::KeyValues;
+use super::{contiguous, from_values, values};
+use crate::{host::simd, ops::KeyValues};
 
 /// In place where nobody else holds `buffer`.
 pub fn write_rows(buffer: FlexTensor, rows: FlexTensor, at: usize) -> FlexTensor {

@@ -3,10 +3,13 @@
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{TASK, contiguous, simd};
-use crate::ops::{
-    Dropout,
-    rounding::{GOLDEN, mix},
+use super::contiguous;
+use crate::{
+    host::{TASK, simd},
+    ops::{
+        Dropout,
+        rounding::{GOLDEN, mix},
+    },
 };
 
 /// Elements that share one draw of 64 random bits, of which each takes 16: the rate is exact to 1 / 65,536.

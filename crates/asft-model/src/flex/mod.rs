@@ -1,21 +1,15 @@
 //! What Flex, the backend on the CPU, does faster than tensor operations can.
 //!
-//! Everything here is f32, on contiguous buffers, spread over rayon's threads. Sums are made in an order that
-//! depends on shapes alone, so a run gives the same bits whatever the number of threads.
+//! Everything here is f32, but for moments of the optimizer, on contiguous buffers, spread over rayon's threads. Sums are
+//! made in an order that depends on shapes alone, so a run gives the same bits whatever the number of threads.
 
-mod adamw;
 mod attention;
 mod decode;
 mod dropout;
-mod log_probs;
 mod matrix;
 mod quantized;
-mod rms_norm;
-mod rotary;
-mod simd;
-mod skinny;
+mod rows;
 mod sums;
-mod swiglu;
 #[cfg(test)]
 mod tests;
 
@@ -77,27 +71,27 @@ impl LlamaBackend for Flex {
     }
 
     fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
-        rms_norm::forward(x, weight, eps)
+        rows::rms_norm(x, weight, eps)
     }
 
     fn rms_norm_backward(x: FlexTensor, weight: FlexTensor, eps: f64, grad: FlexTensor) -> [FlexTensor; 2] {
-        rms_norm::backward(x, weight, eps, grad)
+        rows::rms_norm_backward(x, weight, eps, grad)
     }
 
     fn rotary(x: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
-        rotary::forward(x, cos, sin)
+        rows::rotary(x, cos, sin)
     }
 
     fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
-        swiglu::forward(gate, up)
+        rows::swiglu(gate, up)
     }
 
     fn swiglu_backward(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> [FlexTensor; 2] {
-        swiglu::backward(gate, up, grad)
+        rows::swiglu_backward(gate, up, grad)
     }
 
     fn label_log_probs(logits: FlexTensor, labels: FlexTensor) -> FlexTensor {
-        log_probs::forward(logits, labels)
+        rows::label_log_probs(logits, labels)
     }
 
     fn label_log_probs_and_gradient(
@@ -105,7 +99,7 @@ impl LlamaBackend for Flex {
         labels: FlexTensor,
         coefficients: FlexTensor,
     ) -> (FlexTensor, FlexTensor) {
-        log_probs::forward_and_gradient(logits, labels, coefficients)
+        rows::label_log_probs_and_gradient(logits, labels, coefficients)
     }
 
     fn add_rows(
@@ -126,15 +120,9 @@ impl LlamaBackend for Flex {
         state: Option<AdamWState<Self>>,
         step: AdamWStep,
     ) -> (Tensor<Self, 1>, AdamWState<Self>) {
-        match step.state_type {
-            WeightType::F32 => adamw::step(value, gradient, state, step),
-            WeightType::Bf16 => ops::adamw::step(value, gradient, state, step),
-        }
+        rows::adamw(value, gradient, state, step)
     }
 }
-
-/// Elements that one task of an elementwise operation works on.
-const TASK: usize = 1 << 14;
 
 /// `tensor` with its elements in order and nothing else in its buffer; panics where it is not f32.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {

@@ -6,8 +6,11 @@ use burn::{
 };
 use rayon::prelude::*;
 
-use super::{TASK, contiguous, simd, values};
-use crate::ops::{primitive, tensor};
+use super::{contiguous, values};
+use crate::{
+    host::{TASK, simd},
+    ops::{primitive, tensor},
+};
 
 /// In place where nobody else holds `sum`.
 pub fn add_rows(

@@ -8,27 +8,41 @@ use half::bf16;
 
 /// Values that share one draw of 64 random bits.
 const GROUP: usize = 4;
+/// Values for which [`chances`] draws at a time.
+pub const STRETCH: usize = 64;
 
 /// Each value rounded to one of its two neighbours, the mean over all seeds being the value itself.
 ///
 /// Bits depend on the seed and on a value's place alone: `first` is the place of the first value and a
 /// multiple of four, so that stretches may be rounded apart from each other.
 pub fn round_by_chance(values: &[f32], out: &mut [bf16], seed: u64, first: usize) {
-    for (group, (values, out)) in values.chunks(GROUP).zip(out.chunks_mut(GROUP)).enumerate() {
-        let bits = mix(seed.wrapping_add(((first / GROUP + group) as u64).wrapping_mul(GOLDEN)));
-        for (lane, (value, out)) in values.iter().zip(out).enumerate() {
-            *out = rounded(*value, (bits >> (16 * lane)) as u16);
+    for (stretch, (values, out)) in values.chunks(STRETCH).zip(out.chunks_mut(STRETCH)).enumerate() {
+        let chances = chances(seed, first + stretch * STRETCH);
+        for ((value, out), chance) in values.iter().zip(out).zip(chances) {
+            *out = rounded(*value, chance);
         }
     }
 }
 
-/// Adds `chance` below the last bit that is kept, whose carry is the rounding up, away from 0.
+/// What [`rounded`] takes for the values from place `first` on, a multiple of four.
 #[inline(always)]
-fn rounded(value: f32, chance: u16) -> bf16 {
-    match value.is_finite() {
-        true => bf16::from_bits(((value.to_bits() + u32::from(chance)) >> 16) as u16),
-        false => bf16::from_f32(value),
+pub fn chances(seed: u64, first: usize) -> [u16; STRETCH] {
+    let mut draws = [0; STRETCH / GROUP];
+    for (group, draw) in draws.iter_mut().enumerate() {
+        *draw = mix(seed.wrapping_add(((first / GROUP + group) as u64).wrapping_mul(GOLDEN)));
     }
+    std::array::from_fn(|place| (draws[place / GROUP] >> (16 * (place % GROUP))) as u16)
+}
+
+/// Adds `chance` below the last bit that is kept, whose carry is the rounding up, away from 0. What is no number or not
+/// finite stays so.
+#[inline(always)]
+pub fn rounded(value: f32, chance: u16) -> bf16 {
+    const QUIET: u32 = 1 << 22;
+    let bits = value.to_bits();
+    let as_it_is = if value.is_nan() { bits | QUIET } else { bits };
+    let kept = if value.is_finite() { bits.wrapping_add(u32::from(chance)) } else { as_it_is };
+    bf16::from_bits((kept >> 16) as u16)
 }
 
 /// 2⁶⁴ over the golden ratio: successive multiples are spread evenly.

@@ -1,15 +1,17 @@
 //! What LibTorch does faster than tensor operations can.
 //!
-//! Operations are fused by writing into buffers that nobody else holds. Everything works in f32 and in bf16;
+//! On the CPU that is our own loops over LibTorch's memory, elsewhere its operations, fused by writing into buffers that
+//! nobody else holds. Everything works in f32 and in bf16;
 //! what is summed or normalised is f32 in between.
 
-mod adamw;
 mod attention;
-mod host;
+mod host_attention;
 mod log_probs;
 mod matrix;
 mod rms_norm;
 mod rotary;
+mod rows;
+mod slices;
 mod swiglu;
 #[cfg(test)]
 mod tests;
@@ -23,12 +25,16 @@ use burn::{
 };
 use tch::{Kind, no_grad};
 
+use self::slices::on_host;
 use crate::ops::{AdamWState, AdamWStep, AttentionInputs, LlamaBackend, adamw as definition};
 
 impl<E: TchElement> LlamaBackend for LibTorch<E> {
-    /// No log-sum-exp: the backward pass makes the weights again as the forward pass made them.
+    /// Beyond the CPU without a log-sum-exp: the backward pass makes the weights again as the forward pass made them.
     fn packed_attention_forward(inputs: AttentionInputs<Self>) -> (TchTensor, TchTensor) {
         no_grad(|| {
+            if on_host(&inputs.q) {
+                return host_attention::forward(&inputs);
+            }
             let out = attention::forward(&inputs);
             let nothing = tch::Tensor::empty([0], (Kind::Float, out.tensor.device()));
             (out, TchTensor::new(nothing))
@@ -37,11 +43,14 @@ impl<E: TchElement> LlamaBackend for LibTorch<E> {
 
     fn packed_attention_backward(
         inputs: AttentionInputs<Self>,
-        _: TchTensor,
-        _: TchTensor,
+        out: TchTensor,
+        lse: TchTensor,
         grad: TchTensor,
     ) -> [TchTensor; 3] {
-        no_grad(|| attention::backward(&inputs, &grad.tensor))
+        no_grad(|| match on_host(&grad) {
+            true => host_attention::backward(&inputs, [&out.tensor, &lse.tensor, &grad.tensor]),
+            false => attention::backward(&inputs, &grad.tensor),
+        })
     }
 
     fn add_product(sum: TchTensor, lhs: TchTensor, rhs: TchTensor) -> TchTensor {
@@ -49,27 +58,45 @@ impl<E: TchElement> LlamaBackend for LibTorch<E> {
     }
 
     fn rms_norm(x: TchTensor, weight: TchTensor, eps: f64) -> TchTensor {
-        no_grad(|| rms_norm::forward(&x.tensor, &weight.tensor, eps))
+        no_grad(|| match on_host(&x) {
+            true => rows::rms_norm(&x.tensor, &weight.tensor, eps),
+            false => rms_norm::forward(&x.tensor, &weight.tensor, eps),
+        })
     }
 
     fn rms_norm_backward(x: TchTensor, weight: TchTensor, eps: f64, grad: TchTensor) -> [TchTensor; 2] {
-        no_grad(|| rms_norm::backward(&x.tensor, &weight.tensor, eps, &grad.tensor))
+        no_grad(|| match on_host(&x) {
+            true => rows::rms_norm_backward(&x.tensor, &weight.tensor, eps, grad),
+            false => rms_norm::backward(&x.tensor, &weight.tensor, eps, &grad.tensor),
+        })
     }
 
     fn rotary(x: TchTensor, cos: TchTensor, sin: TchTensor) -> TchTensor {
-        no_grad(|| rotary::forward(&x.tensor, &cos.tensor, &sin.tensor))
+        no_grad(|| match on_host(&x) {
+            true => rows::rotary(x, &cos.tensor, &sin.tensor),
+            false => rotary::forward(&x.tensor, &cos.tensor, &sin.tensor),
+        })
     }
 
     fn swiglu(gate: TchTensor, up: TchTensor) -> TchTensor {
-        no_grad(|| swiglu::forward(&gate.tensor, &up.tensor))
+        no_grad(|| match on_host(&gate) {
+            true => rows::swiglu(&gate.tensor, &up.tensor),
+            false => swiglu::forward(&gate.tensor, &up.tensor),
+        })
     }
 
     fn swiglu_backward(gate: TchTensor, up: TchTensor, grad: TchTensor) -> [TchTensor; 2] {
-        no_grad(|| swiglu::backward(&gate.tensor, &up.tensor, &grad.tensor))
+        no_grad(|| match on_host(&gate) {
+            true => rows::swiglu_backward(gate, up, &grad.tensor),
+            false => swiglu::backward(&gate.tensor, &up.tensor, &grad.tensor),
+        })
     }
 
     fn label_log_probs(logits: TchTensor, labels: TchTensor) -> TchTensor {
-        no_grad(|| log_probs::forward(&logits.tensor, &labels.tensor))
+        no_grad(|| match on_host(&logits) {
+            true => rows::label_log_probs(&logits.tensor, &labels.tensor),
+            false => log_probs::forward(&logits.tensor, &labels.tensor),
+        })
     }
 
     fn label_log_probs_and_gradient(
@@ -77,7 +104,10 @@ impl<E: TchElement> LlamaBackend for LibTorch<E> {
         labels: TchTensor,
         coefficients: TchTensor,
     ) -> (TchTensor, TchTensor) {
-        no_grad(|| log_probs::forward_and_gradient(logits, &labels.tensor, &coefficients.tensor))
+        no_grad(|| match on_host(&logits) {
+            true => rows::label_log_probs_and_gradient(logits, &labels.tensor, &coefficients.tensor),
+            false => log_probs::forward_and_gradient(logits, &labels.tensor, &coefficients.tensor),
+        })
     }
 
     fn adamw(
@@ -87,7 +117,7 @@ impl<E: TchElement> LlamaBackend for LibTorch<E> {
         step: AdamWStep,
     ) -> (Tensor<Self, 1>, AdamWState<Self>) {
         match value.device() {
-            LibTorchDevice::Cpu => adamw::step(value, gradient, state, step),
+            LibTorchDevice::Cpu => rows::adamw(value, gradient, state, step),
             _ => definition::step(value, gradient, state, step),
         }
     }

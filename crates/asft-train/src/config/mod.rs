@@ -153,8 +153,7 @@ pub struct OptimizerSettings {
     pub eps: f64,
     /// Decoupled decay of the matrices; norms have none.
     pub weight_decay: f64,
-    /// Type in which the two moments are kept. Flex has no loop of its own for bf16, where its steps of the optimizer take
-    /// several times as long.
+    /// Type in which the two moments are kept.
     pub state_dtype: WeightType,
     /// Global gradient norm above which gradients are scaled down; 0 turns clipping off.
     pub max_grad_norm: f64,

@@ -2,6 +2,8 @@
 
 use pulp::Arch;
 
+use super::Number;
+
 /// Runs `body` compiled for the processor's vectors. What `body` calls must be inlined into it.
 #[inline(always)]
 pub fn vectorized<R>(body: impl FnOnce() -> R) -> R {
@@ -59,28 +61,28 @@ fn sum_of(length: usize, term: impl Fn(usize) -> f32) -> f32 {
 }
 
 #[inline(always)]
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub fn dot<T: Number>(a: &[T], b: &[T]) -> f32 {
     let b = &b[..a.len()];
-    sum_of(a.len(), |i| a[i] * b[i])
+    sum_of(a.len(), |i| a[i].get() * b[i].get())
 }
 
 /// Sum of the products of three slices.
 #[inline(always)]
-pub fn dot_3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+pub fn dot_3<T: Number>(a: &[T], b: &[T], c: &[T]) -> f32 {
     let (b, c) = (&b[..a.len()], &c[..a.len()]);
-    sum_of(a.len(), |i| a[i] * b[i] * c[i])
+    sum_of(a.len(), |i| a[i].get() * b[i].get() * c[i].get())
 }
 
 /// The largest of `values`; NaN does not count. `f32::MIN` where there is none.
 #[inline(always)]
-pub fn max(values: &[f32]) -> f32 {
+pub fn max<T: Number>(values: &[T]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [f32::MIN; LANES];
     let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder().iter().copied().fold(f32::MIN, larger);
+    let rest = chunks.remainder().iter().map(|value| value.get()).fold(f32::MIN, larger);
     for chunk in chunks {
         for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane = larger(*lane, *value);
+            *lane = larger(*lane, value.get());
         }
     }
     lanes.into_iter().fold(rest, larger)
@@ -97,8 +99,8 @@ pub fn exp_in_place(values: &mut [f32], shift: f32) -> f32 {
 
 /// Sum of `e^(value - shift)`.
 #[inline(always)]
-pub fn sum_exp(values: &[f32], shift: f32) -> f32 {
-    sum_of(values.len(), |i| exp(values[i] - shift))
+pub fn sum_exp<T: Number>(values: &[T], shift: f32) -> f32 {
+    sum_of(values.len(), |i| exp(values[i].get() - shift))
 }
 
 #[inline(always)]

@@ -1,0 +1,319 @@
+//! Attention in tiles that stay in the cache (after FlashAttention, arXiv 2205.14135 and 2307.08691).
+//!
+//! A tile of queries meets the keys it can see a block at a time. The forward pass keeps a running maximum and
+//! a running sum of each row, so scores of a tile against a block are all that ever exists; the backward pass
+//! makes them again from the log-sum-exp. Query heads read the key head they share, which is never repeated.
+//!
+//! Both passes go over runs of consecutive tokens in parallel, whose rows of the output, or of dq, are theirs
+//! alone. Gradients of keys are summed run by run, in stream order.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{
+    matrix::{Into, Matrix, Threads, product},
+    simd,
+};
+use crate::{AttentionLayout, Span};
+
+/// Queries of a tile.
+const TILE: usize = 128;
+/// Keys of a block.
+const BLOCK: usize = 256;
+/// A span's gradients of keys are summed from at most this many runs.
+const RUNS: usize = 8;
+
+/// The operands, `[tokens, heads, dim]` and `[tokens, kv_heads, dim]`.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    pub q: &'a [f32],
+    pub k: &'a [f32],
+    pub v: &'a [f32],
+    pub layout: &'a AttentionLayout,
+    pub scale: f32,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub dim: usize,
+}
+
+/// Output and log-sum-exp; see [`crate::LlamaBackend::packed_attention_forward`].
+pub fn forward(call: Call<'_>) -> [Vec<f32>; 2] {
+    let Call { heads, dim, .. } = call;
+    let tokens = call.tokens();
+    let (mut out, mut lse) = (vec![0.0; tokens * heads * dim], vec![0.0; tokens * heads]);
+    let tiles: Vec<Run> = call.runs(|_| TILE).collect();
+    let outs = rows_of(&tiles, &mut out, heads * dim);
+    let lses = rows_of(&tiles, &mut lse, heads);
+    tiles.par_iter().zip(outs).zip(lses).for_each_init(Scratch::default, |scratch, ((tile, out), lse)| {
+        for head in 0..heads {
+            call.forward_tile(tile, head, out, lse, scratch);
+        }
+    });
+    [out, lse]
+}
+
+/// Gradients of q, k and v; see [`crate::LlamaBackend::packed_attention_backward`]. With `p = exp(scores - lse)` and `dp = dout vᵀ`:
+/// `dscores = p (dp - rowsum(dout out))`, `dq = dscores k`, `dk = dscoresᵀ q`, `dv = pᵀ dout`.
+pub fn backward(call: Call<'_>, out: &[f32], lse: &[f32], grad: &[f32]) -> [Vec<f32>; 3] {
+    let Call { heads, kv_heads, dim, .. } = call;
+    let tokens = call.tokens();
+    let pass = Backward { call, out, lse, grad };
+    let runs: Vec<Run> = call.runs(|span| span.own.len().div_ceil(RUNS).next_multiple_of(TILE)).collect();
+    let mut dq = vec![0.0; tokens * heads * dim];
+    let dqs = rows_of(&runs, &mut dq, heads * dim);
+    let parts: Vec<[Vec<f32>; 2]> = runs
+        .par_iter()
+        .zip(dqs)
+        .with_max_len(1)
+        .map_init(Scratch::default, |scratch, (run, dq)| pass.run(run, dq, scratch))
+        .collect();
+    let width = kv_heads * dim;
+    let [mut dk, mut dv] = [vec![0.0; tokens * width], vec![0.0; tokens * width]];
+    for (run, [dk_part, dv_part]) in runs.iter().zip(parts) {
+        let prefix = run.prefix.len() * width;
+        for (sum, part) in [(&mut dk, dk_part), (&mut dv, dv_part)] {
+            let (first, second) = part.split_at(prefix);
+            simd::vectorized(
+                #[inline(always)]
+                || {
+                    simd::add(&mut sum[run.prefix.start * width..][..prefix], first);
+                    simd::add(&mut sum[run.own.start * width..][..second.len()], second);
+                },
+            );
+        }
+    }
+    [dq, dk, dv]
+}
+
+/// Consecutive queries of one span and the stretches of the stream that hold the keys they can see.
+#[derive(Clone, Debug)]
+struct Run {
+    queries: Range<usize>,
+    prefix: Range<usize>,
+    /// From the start of the span to the end of the queries.
+    own: Range<usize>,
+}
+
+/// Cuts `data`, rows of `width` by token, at the ends of the runs.
+fn rows_of<'a>(runs: &[Run], mut data: &'a mut [f32], width: usize) -> Vec<&'a mut [f32]> {
+    let cut = |run: &Run| {
+        let (rows, rest) = std::mem::take(&mut data).split_at_mut(run.queries.len() * width);
+        data = rest;
+        rows
+    };
+    runs.iter().map(cut).collect()
+}
+
+/// A block of keys as a tile of queries sees it.
+struct Block {
+    keys: Range<usize>,
+    /// Where the block's keys lie among the run's visible keys.
+    offset: usize,
+    /// Queries see the keys up to their own place only.
+    diagonal: bool,
+}
+
+impl Block {
+    /// Keys that the tile's query `row` sees.
+    fn visible(&self, row: usize) -> usize {
+        if self.diagonal { row + 1 } else { self.keys.len() }
+    }
+}
+
+impl Run {
+    fn tiles(&self) -> impl Iterator<Item = Run> + '_ {
+        self.queries.clone().step_by(TILE).map(|start| {
+            let end = self.queries.end.min(start + TILE);
+            Run { queries: start..end, prefix: self.prefix.clone(), own: self.own.start..end }
+        })
+    }
+
+    /// Blocks of keys of a tile: the prefix, the span before the tile, the tile itself.
+    fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
+        let before = self.own.start..self.queries.start;
+        let own = self.prefix.len();
+        let whole =
+            [(self.prefix.clone(), 0), (before.clone(), own)].into_iter().flat_map(|(stretch, at)| {
+                stretch.clone().step_by(BLOCK).map(move |start| Block {
+                    keys: start..stretch.end.min(start + BLOCK),
+                    offset: at + start - stretch.start,
+                    diagonal: false,
+                })
+            });
+        whole.chain([Block { keys: self.queries.clone(), offset: own + before.len(), diagonal: true }])
+    }
+}
+
+/// Buffers of a thread, as large as the largest tile so far.
+#[derive(Default)]
+struct Scratch {
+    scores: Vec<f32>,
+    gradients: Vec<f32>,
+    out: Vec<f32>,
+    max: Vec<f32>,
+    sum: Vec<f32>,
+}
+
+impl<'a> Call<'a> {
+    fn tokens(&self) -> usize {
+        self.layout.tokens()
+    }
+
+    /// Cuts every span into runs of `length(span)` queries, in stream order.
+    fn runs(&self, length: impl Fn(&Span) -> usize) -> impl Iterator<Item = Run> {
+        self.layout.spans().iter().flat_map(move |Span { prefix, own }| {
+            let length = length(&Span { prefix: prefix.clone(), own: own.clone() });
+            own.clone().step_by(length).map(move |start| {
+                let end = own.end.min(start + length);
+                Run { queries: start..end, prefix: prefix.clone(), own: own.start..end }
+            })
+        })
+    }
+
+    /// Rows `tokens` of one head in `data` `[tokens, heads, dim]`.
+    fn head<'b>(&self, data: &'b [f32], heads: usize, head: usize, tokens: Range<usize>) -> Matrix<'b> {
+        let stride = heads * self.dim;
+        Matrix::new(&data[tokens.start * stride + head * self.dim..], [tokens.len(), self.dim], stride)
+    }
+
+    fn queries(&self, head: usize, tokens: Range<usize>) -> Matrix<'a> {
+        self.head(self.q, self.heads, head, tokens)
+    }
+
+    /// Keys or values that query head `head` reads.
+    fn shared(&self, data: &'a [f32], head: usize, tokens: Range<usize>) -> Matrix<'a> {
+        self.head(data, self.kv_heads, head * self.kv_heads / self.heads, tokens)
+    }
+
+    fn scores(&self, scores: &mut Vec<f32>, tile: &Run, head: usize, keys: Range<usize>) {
+        let length = keys.len();
+        scores.resize(tile.queries.len() * length, 0.0);
+        let (q, k) = (self.queries(head, tile.queries.clone()), self.shared(self.k, head, keys));
+        product(scores, length, Into::Replace, self.scale, q, k.transpose(), Threads::One);
+    }
+
+    /// Output and log-sum-exp of one head of a tile, into the tile's rows.
+    fn forward_tile(&self, tile: &Run, head: usize, out: &mut [f32], lse: &mut [f32], scratch: &mut Scratch) {
+        let (rows, dim) = (tile.queries.len(), self.dim);
+        let Scratch { scores, out: sums, max, sum, .. } = scratch;
+        sums.clear();
+        sums.resize(rows * dim, 0.0);
+        max.clear();
+        max.resize(rows, f32::MIN);
+        sum.clear();
+        sum.resize(rows, 0.0);
+        for block in tile.blocks() {
+            let keys = block.keys.len();
+            self.scores(scores, tile, head, block.keys.clone());
+            simd::vectorized(
+                #[inline(always)]
+                || {
+                    for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
+                        let (visible, hidden) = scores.split_at_mut(block.visible(row));
+                        let highest = simd::max(visible).max(max[row]);
+                        let kept = simd::exp(max[row] - highest);
+                        sum[row] = sum[row] * kept + simd::exp_in_place(visible, highest);
+                        max[row] = highest;
+                        hidden.fill(0.0);
+                        simd::scale(&mut sums[row * dim..(row + 1) * dim], kept);
+                    }
+                },
+            );
+            let weights = Matrix::new(scores, [rows, keys], keys);
+            let v = self.shared(self.v, head, block.keys);
+            product(sums, dim, Into::Add, 1.0, weights, v, Threads::One);
+        }
+        for row in 0..rows {
+            let at = (row * self.heads + head) * dim;
+            for (out, value) in out[at..at + dim].iter_mut().zip(&sums[row * dim..]) {
+                *out = value / sum[row];
+            }
+            lse[row * self.heads + head] = max[row] + sum[row].ln();
+        }
+    }
+}
+
+struct Backward<'a> {
+    call: Call<'a>,
+    out: &'a [f32],
+    lse: &'a [f32],
+    grad: &'a [f32],
+}
+
+impl Backward<'_> {
+    /// Writes the run's rows of dq and returns its part of dk and dv, by visible key.
+    fn run(&self, run: &Run, dq: &mut [f32], scratch: &mut Scratch) -> [Vec<f32>; 2] {
+        let Call { heads, kv_heads, dim, .. } = self.call;
+        let keys = run.prefix.len() + run.own.len();
+        let mut parts = [vec![0.0; keys * kv_heads * dim], vec![0.0; keys * kv_heads * dim]];
+        for tile in run.tiles() {
+            let start = (tile.queries.start - run.queries.start) * heads * dim;
+            for head in 0..heads {
+                self.tile(&tile, head, &mut dq[start + head * dim..], &mut parts, scratch);
+            }
+        }
+        parts
+    }
+
+    fn tile(
+        &self,
+        tile: &Run,
+        head: usize,
+        dq: &mut [f32],
+        [dk, dv]: &mut [Vec<f32>; 2],
+        scratch: &mut Scratch,
+    ) {
+        let call = self.call;
+        let Call { heads, kv_heads, dim, scale, .. } = call;
+        let (rows, width) = (tile.queries.len(), kv_heads * dim);
+        let Scratch { scores, gradients, sum: delta, .. } = scratch;
+        let q = call.queries(head, tile.queries.clone());
+        let dout = call.head(self.grad, heads, head, tile.queries.clone());
+        let row_of = |row: usize| (tile.queries.start + row) * heads + head;
+        delta.clear();
+        simd::vectorized(
+            #[inline(always)]
+            || {
+                delta.extend((0..rows).map(
+                    #[inline(always)]
+                    |row| {
+                        let at = row_of(row) * dim;
+                        simd::dot(&self.out[at..at + dim], &self.grad[at..at + dim])
+                    },
+                ));
+            },
+        );
+        for block in tile.blocks() {
+            let keys = block.keys.len();
+            call.scores(scores, tile, head, block.keys.clone());
+            gradients.resize(rows * keys, 0.0);
+            let v = call.shared(call.v, head, block.keys.clone());
+            product(gradients, keys, Into::Replace, 1.0, dout, v.transpose(), Threads::One);
+            simd::vectorized(
+                #[inline(always)]
+                || {
+                    let pairs = scores.chunks_exact_mut(keys).zip(gradients.chunks_exact_mut(keys));
+                    for (row, (weights, gradients)) in pairs.enumerate() {
+                        let visible = block.visible(row);
+                        let (lse, delta) = (self.lse[row_of(row)], delta[row]);
+                        for (weight, gradient) in weights[..visible].iter_mut().zip(&mut gradients[..visible])
+                        {
+                            *weight = simd::exp(*weight - lse);
+                            *gradient = *weight * (*gradient - delta) * scale;
+                        }
+                        weights[visible..].fill(0.0);
+                        gradients[visible..].fill(0.0);
+                    }
+                },
+            );
+            let weights = Matrix::new(scores, [rows, keys], keys);
+            let gradients = Matrix::new(gradients, [rows, keys], keys);
+            let at = block.offset * width + head * kv_heads / heads * dim;
+            let k = call.shared(call.k, head, block.keys);
+            product(&mut dv[at..], width, Into::Add, 1.0, weights.transpose(), dout, Threads::One);
+            product(&mut dk[at..], width, Into::Add, 1.0, gradients.transpose(), q, Threads::One);
+            product(dq, heads * dim, Into::Add, 1.0, gradients, k, Threads::One);
+        }
+    }
+}
