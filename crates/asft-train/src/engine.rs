@@ -44,7 +44,8 @@ pub struct MicroBatch<'a> {
     pub norm: &'a StepNorm,
     /// Each pair's sums under the reference model; empty where the objective needs none.
     pub references: &'a [ReferenceSums],
-    /// Groups of blocks; all but the last are recomputed in the backward pass.
+    /// Segments of blocks: the first, of one block each, are recomputed in the backward pass, the last, which holds all
+    /// other blocks, is not.
     pub segments: usize,
     /// Seed of the adapters' dropout, where there is any.
     pub dropout: Option<u64>,
@@ -125,10 +126,11 @@ pub fn accumulate<A: TrainBackend>(
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// Splits `layers` blocks into `segments` runs whose lengths differ by one at most.
+/// Splits `layers` blocks into `segments` runs, all but the last of one block: an input costs a fraction of a block's
+/// insides, so longer runs would save less, and what fits is kept.
 fn segment_ranges(layers: usize, segments: usize) -> Vec<Range<usize>> {
-    let segments = segments.clamp(1, layers.max(1));
-    (0..segments).map(|i| i * layers / segments..(i + 1) * layers / segments).collect()
+    let alone = segments.clamp(1, layers.max(1)) - 1;
+    (0..alone).map(|block| block..block + 1).chain(std::iter::once(alone..layers)).collect()
 }
 
 /// Runs blocks under autodiff from a fresh leaf, which is returned with their output.
@@ -169,6 +171,7 @@ mod tests {
             for segments in 1..45 {
                 let ranges = segment_ranges(layers, segments);
                 assert_eq!(ranges.len(), segments.min(layers));
+                assert!(ranges[..ranges.len() - 1].iter().all(|range| range.len() == 1));
                 let covered: Vec<usize> = ranges.into_iter().flatten().collect();
                 assert_eq!(covered, (0..layers).collect::<Vec<_>>());
             }

@@ -7,7 +7,7 @@ use crate::config::MemoryBudget;
 /// Expected bytes of a training run by part, at the moment when they are most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// Groups of blocks; all but the last are recomputed in the backward pass.
+    /// Segments of blocks; all but the last are one block each, recomputed in the backward pass.
     pub segments: usize,
     /// Most tokens of a micro-batch that holds more than one pair.
     pub micro_batch_tokens: usize,
@@ -19,7 +19,7 @@ pub struct MemoryPlan {
     pub gradients: u64,
     /// Both moments.
     pub optimizer: u64,
-    /// Segment inputs and the insides of one segment, for the fullest micro-batch.
+    /// Inputs of the recomputed blocks and the insides of the others, for the fullest micro-batch.
     pub activations: u64,
     /// Logits of a chunk, in f32 and in the weights' type, and the scored rows' hidden states with their gradients.
     pub head: u64,
@@ -117,7 +117,8 @@ impl MemoryPlan {
         let tokens = load.fullest(micro_batch_tokens) as u64;
         let hidden = config.hidden_size as u64;
         let vocabulary = config.vocab_size as u64;
-        let blocks = layers.div_ceil(segments as u64);
+        let segments = segments.clamp(1, config.num_hidden_layers);
+        let last = layers - (segments as u64 - 1);
         let kept = block_floats(model);
         // What is trained, what of it belongs to the head, to a block, and the type of a gradient on its way.
         let (trained, head, block_parameters, gradient) = match lora {
@@ -135,7 +136,7 @@ impl MemoryPlan {
             reference,
             gradients: F32 * trained,
             optimizer: 2 * state_dtype.bytes() as u64 * trained,
-            activations: weight * tokens * (segments as u64 * hidden + blocks * kept),
+            activations: weight * tokens * (segments as u64 * hidden + last * kept),
             head: 0,
             process: PROCESS,
         };
@@ -147,23 +148,22 @@ impl MemoryPlan {
             head: F32 * (chunk + 4 * tokens * hidden) + if weight == F32 { 0 } else { weight * chunk },
             ..plan
         };
-        // When the first segment goes back, all later gradients are summed up; one more block's worth of tensors
-        // is at work.
-        let summed = trained - blocks * block_parameters;
-        let at_the_first_segment = Self {
-            gradients: F32 * if several { trained } else { summed },
-            activations: weight * tokens * (hidden + (blocks + 1) * kept),
+        // Once the last segment is gone back through, all its gradients wait to be added.
+        let after_the_last = Self {
+            gradients: F32 * if several { trained } else { head + last * block_parameters }
+                + gradient * last * block_parameters,
+            activations: weight * tokens * (segments as u64 * hidden + kept),
             ..plan
         };
-        // Then its insides are gone, and its gradients wait to be added.
-        let after_a_segment = Self {
-            gradients: F32 * trained + gradient * blocks * block_parameters,
-            activations: weight * tokens * (hidden + kept),
+        // At the first block, which is recomputed, all other gradients are summed up.
+        let at_the_first_block = Self {
+            gradients: F32 * trained + gradient * block_parameters,
+            activations: weight * tokens * (hidden + 2 * kept),
             ..plan
         };
         let phases = match segments {
-            1 => vec![at_the_head, after_a_segment],
-            _ => vec![at_the_head, at_the_first_segment, after_a_segment],
+            1 => vec![at_the_head, after_the_last],
+            _ => vec![at_the_head, after_the_last, at_the_first_block],
         };
         phases.into_iter().max_by_key(Self::peak).expect("a step has phases")
     }
@@ -206,16 +206,17 @@ impl MemoryPlan {
         });
         let fits = |plan: &Self| budget.is_some_and(|budget| plan.peak() <= budget);
         let (fitting, others): (Vec<Self>, Vec<Self>) = plans.partition(fits);
-        let fastest = fitting.into_iter().min_by(|a, b| a.cost(load).total_cmp(&b.cost(load)));
+        let fastest =
+            fitting.into_iter().min_by(|a, b| a.cost(load, layers).total_cmp(&b.cost(load, layers)));
         fastest.unwrap_or_else(|| {
             others.into_iter().min_by_key(Self::peak).expect("there is at least one block")
         })
     }
 
-    /// Time of a step in tokens: a forward pass is a third of forward and backward, and is made again for all
-    /// segments but the last.
-    fn cost(&self, load: StepLoad) -> f64 {
-        let recomputed = (self.segments - 1) as f64 / self.segments as f64 / 3.0;
+    /// Time of a step of a model of `layers` blocks in tokens: a forward pass is a third of forward and backward, and is
+    /// made again for all segments but the last.
+    fn cost(&self, load: StepLoad, layers: usize) -> f64 {
+        let recomputed = (self.segments - 1) as f64 / layers as f64 / 3.0;
         let micro_batches = load.longest_step.div_ceil(self.micro_batch_tokens.max(1)).min(load.pairs);
         load.longest_step as f64 * (1.0 + recomputed) + MICRO_BATCH_COST * micro_batches as f64
     }
@@ -349,7 +350,7 @@ mod tests {
         for budget in [5 * GB, 4 * GB, 3 * GB] {
             let plan = fit(Some(budget));
             assert!(plan.peak() <= budget, "{} of {budget}", plan.peak());
-            assert!(plan.cost(load) >= before.cost(load) && plan.peak() <= before.peak());
+            assert!(plan.cost(load, 30) >= before.cost(load, 30) && plan.peak() <= before.peak());
             before = plan;
         }
         let least = fit(None);

@@ -218,8 +218,8 @@ pub struct TrainSettings {
     /// Most tokens of one forward and backward pass, prompts counted once; `"auto"` fits the memory budget.
     #[serde(default)]
     pub micro_batch_tokens: Count,
-    /// Groups of blocks, all but the last of which run again in the backward pass: 1 keeps everything, as many
-    /// as layers keep least; `"auto"` fits the memory budget.
+    /// Segments of blocks, all but the last of which run again in the backward pass and are one block each: 1 keeps
+    /// everything, as many as layers keep least; `"auto"` fits the memory budget.
     #[serde(default)]
     pub segments: Count,
     /// What `"auto"` fits into.
