@@ -96,13 +96,13 @@ fn feature(arguments: &[String], known: &[String]) -> Result<Option<String>, Str
     Ok(None)
 }
 
-/// Names in the `[features]` table of a manifest, but for `default`.
+/// Backends in the `[features]` table of a manifest: all names but `default` and `mpi`.
 fn features(manifest: &str) -> Vec<String> {
     let lines = manifest.lines().map(str::trim).skip_while(|line| *line != "[features]").skip(1);
     lines
         .take_while(|line| !line.starts_with('['))
         .filter_map(|line| Some(line.split_once('=')?.0.trim().to_owned()))
-        .filter(|name| name != "default" && !name.starts_with('#'))
+        .filter(|name| !["default", "mpi"].contains(&name.as_str()) && !name.starts_with('#'))
         .collect()
 }
 
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_backend_is_looked_up_among_the_features() {
         let known = features(
-            "[package]\nname = 'x'\n[features]\ndefault = ['flex']\n# gone = []\nflex = []\ncuda = []\n[lints]\na = 1",
+            "[package]\nname = 'x'\n[features]\ndefault = ['flex']\n# gone = []\nflex = []\ncuda = []\nmpi = []\n[lints]\na = 1",
         );
         assert_eq!(known, ["flex", "cuda"]);
         for (arguments, wanted) in [

@@ -1,11 +1,11 @@
 //! How a command fails, and with which exit code.
 
-use std::process::ExitCode;
+use std::{fmt, process::ExitCode};
 
 use asft_data::DataError;
 use asft_eval::EvalError;
 use asft_model::ModelError;
-use asft_train::{ConfigError, TrainError};
+use asft_train::{CollectiveError, ConfigError, TrainError};
 
 use crate::output::note;
 
@@ -18,6 +18,8 @@ pub enum Failure {
     Run(anyhow::Error),
     /// Stopped by the user after a checkpoint was written.
     Interrupted(String),
+    /// With this exit code; another process says why.
+    Told(u8),
 }
 
 impl Failure {
@@ -26,15 +28,34 @@ impl Failure {
         Self::Input(anyhow::anyhow!("{message}"))
     }
 
-    /// Prints the message and gives the exit code: 2 for input, 1 for a failed run, 130 for an interruption.
+    /// The exit code: 2 for input, 1 for a failed run, 130 for an interruption.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Input(_) => 2,
+            Self::Run(_) => 1,
+            Self::Interrupted(_) => 130,
+            Self::Told(code) => *code,
+        }
+    }
+
+    /// Prints the message and gives the exit code.
     pub fn report(self) -> ExitCode {
-        let (message, code) = match self {
-            Self::Input(error) => (format!("error: {}", whole(&error)), 2),
-            Self::Run(error) => (format!("error: {}", whole(&error)), 1),
-            Self::Interrupted(message) => (message, 130),
-        };
-        note!("{message}");
-        ExitCode::from(code)
+        match &self {
+            Self::Input(_) | Self::Run(_) => note!("error: {self}"),
+            Self::Interrupted(_) => note!("{self}"),
+            Self::Told(_) => {}
+        }
+        ExitCode::from(self.code())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(error) | Self::Run(error) => formatter.write_str(&whole(error)),
+            Self::Interrupted(message) => formatter.write_str(message),
+            Self::Told(_) => Ok(()),
+        }
     }
 }
 
@@ -50,6 +71,16 @@ fn whole(error: &anyhow::Error) -> String {
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
         match error.is_input() {
+            true => Self::Input(error.into()),
+            false => Self::Run(error.into()),
+        }
+    }
+}
+
+/// Of the ranks before anything is started.
+impl From<CollectiveError> for Failure {
+    fn from(error: CollectiveError) -> Self {
+        match error.is_common() {
             true => Self::Input(error.into()),
             false => Self::Run(error.into()),
         }

@@ -18,6 +18,7 @@ mod number;
 mod objective;
 mod output;
 mod progress;
+mod ranks;
 mod score;
 mod train;
 
@@ -85,7 +86,18 @@ fn main() -> ExitCode {
     #[cfg(all(feature = "tch", unix))]
     backend::openmp::sleep_when_idle();
     start_log(arguments.verbose);
-    let done = match arguments.command {
+    let done = match matches.subcommand_name() {
+        Some("train") | None => run(arguments.command),
+        Some(name) => ranks::refuse_several(name).and_then(|()| run(arguments.command)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
         Command::Train(arguments) => train::run(arguments),
         Command::Score(arguments) => score::run(arguments),
         Command::Objective(arguments) => objective::run(arguments),
@@ -98,10 +110,6 @@ fn main() -> ExitCode {
         Command::Devices(arguments) => devices::run(arguments),
         Command::Fetch(arguments) => fetch::run(&arguments).map_err(fetch_failure),
         Command::Bench(command) => bench::run(command),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
     }
 }
 
@@ -122,7 +130,11 @@ fn fetch_failure(error: anyhow::Error) -> Failure {
 }
 
 fn start_log(verbose: u8) {
-    let level = ["info", "debug", "trace"][usize::from(verbose).min(2)];
+    // What one of several processes warns of, all would.
+    let level = match ranks::is_first() {
+        true => ["info", "debug", "trace"][usize::from(verbose).min(2)],
+        false => "error",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         tracing_subscriber::EnvFilter::new(format!(
             "warn,asft={level},asft_data={level},asft_eval={level},asft_model={level},asft_train={level}"

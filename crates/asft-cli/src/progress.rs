@@ -123,5 +123,8 @@ fn quality(row: &MetricsRow) -> String {
 }
 
 fn speed(row: &MetricsRow) -> String {
-    format!("{:.2} pairs/s {:.0} tokens/s", row.pairs_per_second, row.tokens_per_second)
+    let communication = row
+        .communication_share
+        .map_or(String::new(), |share| format!(" {:.0}% communication", 100.0 * share));
+    format!("{:.2} pairs/s {:.0} tokens/s{communication}", row.pairs_per_second, row.tokens_per_second)
 }

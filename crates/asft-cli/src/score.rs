@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use asft_core::{Objective, PairScores};
 use asft_data::{
-    Dataset, Tokenizer, read::Source, schema::Format, template::TemplateChoice, truncation::Truncation,
+    Dataset, EncodedPair, Tokenizer, read::Source, schema::Format, template::TemplateChoice,
+    truncation::Truncation,
 };
 use asft_model::{Quantization, TrainBackend, WeightType, checkpoint::SavedModel};
 use asft_train::{
@@ -210,19 +211,13 @@ impl Work for Scoring<'_> {
             self.quantization,
             device,
         )?;
-        let total = self.dataset.pairs.len();
-        let scored = score_pairs(
-            &model,
-            &config,
-            &self.dataset.pairs,
-            self.prompts,
-            self.micro_batch_tokens,
-            device,
-            |done| {
+        let pairs: Vec<&EncodedPair> = self.dataset.pairs.iter().collect();
+        let total = pairs.len();
+        let scored =
+            score_pairs(&model, &config, &pairs, self.prompts, self.micro_batch_tokens, device, |done| {
                 note!("scored {done}/{total} pairs");
                 true
-            },
-        );
+            });
         let scored = scored.unwrap_or_default();
         match scored.iter().zip(&self.dataset.pairs).find(|(scored, _)| !finite(&scored.scores)) {
             Some((_, pair)) => {

@@ -6,11 +6,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use asft_model::TrainBackend;
 use asft_train::{
-    Job, Outcome, RESULT_ROWS, ResumePoint, RunConfig, Summary, memory::MemoryPlan, quickstart,
+    Collective, Event, Job, Outcome, RESULT_ROWS, ResumePoint, RunConfig, Summary,
+    config::default_collective_timeout, memory::MemoryPlan, quickstart,
 };
 use clap::Args;
 use serde_json::json;
@@ -21,6 +23,7 @@ use crate::{
     interrupt::on_interrupt,
     output::{self, note},
     progress::Progress,
+    ranks,
 };
 
 #[derive(Args)]
@@ -52,33 +55,54 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let backend = arguments.backend.usable()?;
-    let config = read_config(&arguments)?;
-    if config.model.path == quickstart::NAME && !arguments.json {
-        note!(
-            "quickstart: a tiny model with random weights on a small embedded data set; a demonstration, no benchmark"
-        );
+    let config = read_config(&arguments);
+    let timeout =
+        config.as_ref().map_or(default_collective_timeout(), |config| config.train.collective_timeout);
+    let ranks = ranks::join(Duration::from_secs(timeout))?;
+    let done = train(&arguments, config, ranks.as_ref());
+    ranks::leave(ranks.as_ref(), done)
+}
+
+/// What must be the same on every rank, or why this one cannot begin.
+type Prepared = Result<(Backend, Job, Option<ResumePoint>), Failure>;
+
+fn train(
+    arguments: &Arguments,
+    config: Result<RunConfig, Failure>,
+    ranks: &dyn Collective,
+) -> Result<(), Failure> {
+    let prepared = || -> Prepared {
+        let (backend, config) = (arguments.backend.usable()?, config?);
+        let (job, resume) = asft_train::prepare(config, arguments.resume)?;
+        Ok((backend, job, resume))
+    };
+    let (backend, job, resume) = ranks.agree(prepared(), |(backend, job, resume)| {
+        let mut facts = asft_train::facts(job, resume.as_ref());
+        facts.insert("the backend".to_owned(), backend.name().to_owned());
+        facts
+    })?;
+    let first = ranks.rank() == 0;
+    if !first && arguments.dry_run {
+        return Ok(());
     }
-    let (job, resume) = asft_train::prepare(config, arguments.resume)?;
-    note!("data: {}", job.train.report.to_string().trim_end());
-    if let Some(eval) = &job.eval {
-        note!("held out: {} pairs", eval.pairs.len());
-        if eval.report != job.train.report {
-            note!("held-out data: {}", eval.report.to_string().trim_end());
-        }
+    if first {
+        describe(&job, ranks.size(), arguments.json);
     }
     if arguments.dry_run {
         return print_plan(&job, arguments.json);
     }
     let interrupted = interruptible("stopping after this step")?;
-    let mut progress = Progress::new();
+    let mut progress = first.then(Progress::new);
     let outcome = backend::dispatch(
         backend,
-        Training { job, resume, interrupted: &interrupted, progress: &mut progress },
+        Training { job, resume, ranks, interrupted: &interrupted, progress: progress.as_mut() },
     );
-    progress.finish();
+    if let Some(progress) = progress {
+        progress.finish();
+    }
     match outcome? {
         Outcome::Finished(summary) => print_summary(&summary, arguments.json),
+        Outcome::OfRank0 => Ok(()),
         Outcome::InterruptedBefore => Err(Failure::Interrupted(
             "interrupted while the reference model scored the pairs\nhint: the same command goes on from there"
                 .to_owned(),
@@ -90,19 +114,44 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+fn describe(job: &Job, ranks: usize, as_json: bool) {
+    if job.config.model.path == quickstart::NAME && !as_json {
+        note!(
+            "quickstart: a tiny model with random weights on a small embedded data set; a demonstration, no benchmark"
+        );
+    }
+    if ranks > 1 {
+        note!("{ranks} processes share each step's pairs");
+    }
+    note!("data: {}", job.train.report.to_string().trim_end());
+    if let Some(eval) = &job.eval {
+        note!("held out: {} pairs", eval.pairs.len());
+        if eval.report != job.train.report {
+            note!("held-out data: {}", eval.report.to_string().trim_end());
+        }
+    }
+}
+
 struct Training<'a> {
     job: Job,
     resume: Option<ResumePoint>,
+    ranks: &'a dyn Collective,
     interrupted: &'a AtomicBool,
-    progress: &'a mut Progress,
+    /// Of the first rank alone.
+    progress: Option<&'a mut Progress>,
 }
 
 impl Work for Training<'_> {
     type Output = Outcome;
 
     fn run<A: TrainBackend>(self, device: &A::Device) -> Result<Outcome, Failure> {
-        let Self { job, resume, interrupted, progress } = self;
-        Ok(asft_train::run::<A>(job, resume, device, interrupted, &mut |event| progress.show(event))?)
+        let Self { job, resume, ranks, interrupted, mut progress } = self;
+        let mut observe = |event: Event<'_>| {
+            if let Some(progress) = &mut progress {
+                progress.show(event);
+            }
+        };
+        Ok(asft_train::run::<A>(job, resume, ranks, device, interrupted, &mut observe)?)
     }
 }
 
@@ -139,7 +188,9 @@ pub fn interruptible(said: &'static str) -> Result<Arc<AtomicBool>, Failure> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        note!("{said}; once more stops at once");
+        if ranks::is_first() {
+            note!("{said}; once more stops at once");
+        }
     })?;
     Ok(interrupted)
 }
@@ -226,6 +277,10 @@ fn print_summary(summary: &Summary, as_json: bool) -> Result<(), Failure> {
             "\nchange of the margin, pair by pair: {:+.4} (95% interval {low:+.4} to {high:+.4})\n",
             change.mean
         );
+    }
+    text += &format!("\n{:.0} tokens/s", summary.tokens_per_second);
+    if let Some(share) = summary.communication_share {
+        text += &format!(", {:.1}% of the time in communication", 100.0 * share);
     }
     text += &format!(
         "\ncheckpoint  {}\nreport      {}\n",

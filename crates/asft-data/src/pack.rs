@@ -1,6 +1,6 @@
 //! Micro-batches as one token stream: prompts once, no padding.
 
-use std::ops::Range;
+use std::{cmp::Reverse, ops::Range};
 
 use crate::EncodedPair;
 
@@ -158,6 +158,23 @@ pub fn micro_batches(pair_tokens: &[usize], max_tokens: usize) -> Vec<Range<usiz
         }
     }
     batches
+}
+
+/// Deals pairs of these lengths out to `parts`, so that all have about the same number of tokens: the longest first, each
+/// to the part that has fewest. Indices of each part's pairs, in order; a part may be empty.
+pub fn shards(pair_tokens: &[usize], parts: usize) -> Vec<Vec<usize>> {
+    let mut longest_first: Vec<usize> = (0..pair_tokens.len()).collect();
+    longest_first.sort_by_key(|&pair| Reverse(pair_tokens[pair]));
+    let mut shards = vec![(0, vec![]); parts];
+    for pair in longest_first {
+        let emptiest =
+            shards.iter_mut().min_by_key(|(tokens, pairs): &&mut (_, Vec<_>)| (*tokens, pairs.len()));
+        let Some((tokens, pairs)) = emptiest else { break };
+        *tokens += pair_tokens[pair];
+        pairs.push(pair);
+    }
+    shards.iter_mut().for_each(|(_, pairs)| pairs.sort_unstable());
+    shards.into_iter().map(|(_, pairs)| pairs).collect()
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use burn::{
 use serde::Serialize;
 
 use crate::{
-    Job, Phases, Reference, RunConfig, StepError, TrainError, Trainer,
+    Alone, Job, Phases, Reference, RunConfig, StepError, TrainError, Trainer,
     engine::{self, MicroBatch},
     gradients::Gradients,
     quickstart,
@@ -184,7 +184,7 @@ fn model<B: LlamaBackend>(
 }
 
 fn steps<A: TrainBackend>(job: Job, device: &A::Device) -> Result<Vec<Vec<f64>>, ConformanceError> {
-    let mut trainer = Trainer::<A>::new(job, Reference::None, None, device)?;
+    let mut trainer = Trainer::<A>::new(job, Reference::None, None, &Alone, device)?;
     let mut numbers = vec![vec![]; 4];
     for _ in 0..4 {
         let row = trainer.make_step()?;

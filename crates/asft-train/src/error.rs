@@ -6,7 +6,7 @@ use asft_core::ObjectiveError;
 use asft_data::{DataError, Origin};
 use asft_model::{ModelError, WeightType};
 
-use crate::config::ConfigError;
+use crate::{collective::CollectiveError, config::ConfigError};
 
 /// An error of a training run.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,9 @@ pub enum TrainError {
     /// The model cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// Several processes cannot go on together.
+    #[error("{0}")]
+    Collective(#[from] CollectiveError),
     /// The backend does not train in the type that was asked for.
     #[error("model.dtype: this backend does not train in {}\nhint: --backend tch does; on any other leave model.dtype at \"f32\"", .0.name())]
     WeightType(WeightType),
@@ -120,9 +123,12 @@ pub enum TrainError {
     },
 }
 
-/// A step or evaluation that gave no finite number.
+/// A step or evaluation that gave no finite number, or that not every rank made.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
+    /// Another rank is at fault, or gone.
+    #[error("{0}")]
+    Collective(#[from] CollectiveError),
     /// A pair has no loss.
     #[error("step {step}: pair {pair} ({origin}): {source}")]
     Loss {
@@ -167,10 +173,13 @@ fn kept(checkpoint: &Option<PathBuf>) -> String {
 impl TrainError {
     /// Whether the input is at fault and nothing was started.
     pub fn is_input(&self) -> bool {
-        !matches!(
-            self,
-            Self::Io { .. } | Self::Save { .. } | Self::Diverged { .. } | Self::ReferenceScore { .. }
-        )
+        match self {
+            Self::Collective(error) => matches!(error, CollectiveError::Different { .. }),
+            Self::Io { .. } | Self::Save { .. } | Self::Diverged { .. } | Self::ReferenceScore { .. } => {
+                false
+            }
+            _ => true,
+        }
     }
 
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

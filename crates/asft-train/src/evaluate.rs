@@ -1,6 +1,6 @@
 //! Held-out evaluation: the objective and its metrics without gradients, and each pair's scores.
 
-use asft_core::{Metrics, MetricsSum, Objective, PairScores};
+use asft_core::{Metrics, MetricsSum, Objective, PairError, PairScores, StepNorm};
 use asft_data::{EncodedPair, PairBatch, pack::micro_batches};
 use asft_model::{Llama, LlamaBackend, LlamaConfig};
 use serde::{Deserialize, Serialize};
@@ -24,17 +24,17 @@ pub struct ScoredPair {
 pub fn score_pairs<B: LlamaBackend>(
     model: &Llama<B>,
     config: &LlamaConfig,
-    pairs: &[EncodedPair],
+    pairs: &[&EncodedPair],
     prompts: bool,
     micro_batch_tokens: usize,
     device: &B::Device,
     mut go_on: impl FnMut(usize) -> bool,
 ) -> Option<Vec<ScoredPair>> {
-    let lengths: Vec<usize> = pairs.iter().map(EncodedPair::tokens).collect();
+    let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
     let mut scored = Vec::with_capacity(pairs.len());
     for range in micro_batches(&lengths, micro_batch_tokens) {
         let pairs = &pairs[range];
-        let scores = engine::score(model, config, &PairBatch::new(pairs), prompts, device);
+        let scores = engine::score(model, config, &PairBatch::new(pairs.iter().copied()), prompts, device);
         scored.extend(pairs.iter().zip(scores).map(|(pair, scores)| ScoredPair {
             index: pair.origin.row - 1,
             prompt_tokens: pair.prompt.len(),
@@ -49,11 +49,23 @@ pub fn score_pairs<B: LlamaBackend>(
 
 /// Means of the objective's metrics over scored pairs; the index of the pair and the reason where one has no
 /// loss.
-pub fn mean_metrics(objective: &Objective, scored: &[ScoredPair]) -> Result<Metrics, asft_core::PairError> {
-    let scores: Vec<PairScores> = scored.iter().map(|pair| pair.scores).collect();
+pub fn mean_metrics(objective: &Objective, scored: &[ScoredPair]) -> Result<Metrics, PairError> {
+    let norm = objective.norm(scored.iter().map(|pair| &pair.scores));
+    Ok(sum_metrics(objective, scored, &norm)?.mean().expect("a set of pairs is never empty"))
+}
+
+/// Sums of the objective's metrics over some of the pairs that make up `norm`.
+pub fn sum_metrics(
+    objective: &Objective,
+    scored: &[ScoredPair],
+    norm: &StepNorm,
+) -> Result<MetricsSum, PairError> {
     let mut sum = MetricsSum::default();
-    objective.evaluate_step(&scores)?.iter().for_each(|loss| sum.add(&loss.metrics));
-    Ok(sum.mean().expect("a set of pairs is never empty"))
+    for (pair, scored) in scored.iter().enumerate() {
+        let loss = objective.evaluate(&scored.scores, norm).map_err(|source| PairError { pair, source })?;
+        sum.add(&loss.metrics);
+    }
+    Ok(sum)
 }
 
 /// Change of the held-out margin between two evaluations of the same pairs.

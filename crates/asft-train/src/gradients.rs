@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 
 use asft_model::LlamaBackend;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, TensorData};
+
+use crate::collective::{Collective, CollectiveError};
+
+/// Values that are exchanged at a time, where several parameters have so many: small ones alone would cost more than they hold.
+const TOGETHER: usize = 1 << 22;
 
 /// Flat gradients by parameter path.
 #[derive(Debug)]
@@ -36,6 +41,42 @@ impl<B: LlamaBackend> Gradients<B> {
     /// Replaces the sum of one parameter.
     pub fn set(&mut self, path: &str, sum: Tensor<B, 1>) {
         self.sums.insert(path.to_owned(), sum);
+    }
+
+    /// Sums with those of all ranks. `parameters` are the paths and lengths of all that is trained, in an order that is
+    /// the same on every rank; a rank without pairs has no gradient of its own and adds none.
+    pub fn all_reduce(
+        &mut self,
+        parameters: &[(String, usize)],
+        ranks: &dyn Collective,
+        device: &B::Device,
+    ) -> Result<(), CollectiveError> {
+        let mut rest = parameters;
+        while !rest.is_empty() {
+            let mut together = 0;
+            let fits = |(_, length): &&(String, usize)| {
+                let fits = together == 0 || together + length <= TOGETHER;
+                together += length;
+                fits
+            };
+            let (some, others) = rest.split_at(rest.iter().take_while(fits).count());
+            rest = others;
+            let mut values = Vec::with_capacity(some.iter().map(|(_, length)| length).sum());
+            for (path, length) in some {
+                match self.take(path) {
+                    Some(sum) => values.extend(sum.into_data().iter::<f32>()),
+                    None => values.resize(values.len() + length, 0.0),
+                }
+            }
+            let values = ranks.all_reduce(values)?;
+            let mut values = values.as_slice();
+            for (path, length) in some {
+                let (own, after) = values.split_at(*length);
+                values = after;
+                self.set(path, Tensor::from_data(TensorData::new(own.to_vec(), [*length]), device));
+            }
+        }
+        Ok(())
     }
 
     /// Euclidean norm over all parameters.

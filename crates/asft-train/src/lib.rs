@@ -3,10 +3,11 @@
 //! [`config`] is what a user types, [`Job`] everything read and checked before a run starts, [`Trainer`] a model
 //! in training, [`run()`] the loop with its files. A step: sampler and packer give micro-batches, [`engine`] their
 //! loss and gradients, [`gradients`] sums and norms them, [`optimizer`] updates the weights. [`evaluate`] scores
-//! held-out pairs, [`Reference`] what a frozen model makes of them; [`run_directory`], [`checkpoint`] and `report.html` keep what was learnt. [`conformance`] compares backends. Generic over the
+//! held-out pairs, [`Reference`] what a frozen model makes of them; [`run_directory`], [`checkpoint`] and `report.html` keep what was learnt. [`conformance`] compares backends. [`Collective`] is what several processes exchange. Generic over the
 //! backend throughout.
 
 pub mod checkpoint;
+mod collective;
 pub mod config;
 pub mod conformance;
 pub mod engine;
@@ -17,6 +18,8 @@ mod head_pass;
 mod job;
 pub mod memory;
 mod metrics;
+#[cfg(feature = "mpi")]
+mod mpi;
 pub mod optimizer;
 mod phases;
 pub mod quickstart;
@@ -31,14 +34,17 @@ mod tensorboard;
 mod trainer;
 
 pub use asft_core::Metrics;
+pub use collective::{Alone, Collective, CollectiveError, Facts};
 pub use config::{ConfigError, RunConfig};
 pub use error::{StepError, TrainError};
 pub use job::{BaseModel, Job, check_same_tokenizer, load_options, open_checkpoint, warn_beyond_positions};
 pub use metrics::{Kind, MetricsRow};
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
 pub use phases::Phases;
 pub use reference::Reference;
 pub use report::{RESULT_ROWS, ResultRow};
-pub use resume::{FREE, ResumePoint, first_difference, prepare};
+pub use resume::{FREE, ResumePoint, facts, first_difference, prepare};
 pub use run::{Event, Outcome, Summary, run};
 pub use schedule::Schedule;
 pub use trainer::Trainer;

@@ -257,8 +257,19 @@ fn block_floats(model: &TrainedModel<'_>) -> u64 {
 pub fn budget_bytes(budget: MemoryBudget) -> Option<u64> {
     match budget {
         MemoryBudget::Bytes(bytes) => Some(bytes),
-        MemoryBudget::Auto => kilobytes("/proc/meminfo", "MemAvailable:").map(|free| free / 4 * 3),
+        MemoryBudget::Auto => {
+            let free = kilobytes("/proc/meminfo", "MemAvailable:");
+            free.map(|free| free / 4 * 3 / processes_here())
+        }
     }
+}
+
+/// Processes of this run that share the machine's memory.
+fn processes_here() -> u64 {
+    #[cfg(feature = "mpi")]
+    return crate::mpi::processes_here();
+    #[cfg(not(feature = "mpi"))]
+    1
 }
 
 /// Highest resident memory of this process so far, where the system tells (Linux).

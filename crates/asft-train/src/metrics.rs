@@ -41,6 +41,12 @@ pub struct MetricsRow {
     pub pairs_per_second: f64,
     /// Tokens a second.
     pub tokens_per_second: f64,
+    /// Processes that shared the work; absent for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<usize>,
+    /// Share of the time in which rank 0 exchanged with the others or waited for them; absent for one process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub communication_share: Option<f64>,
     /// Highest resident memory of the process so far; absent where the system does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
@@ -61,8 +67,19 @@ impl MetricsRow {
             seconds: 0.0,
             pairs_per_second: 0.0,
             tokens_per_second: 0.0,
+            ranks: None,
+            communication_share: None,
             peak_memory_bytes: None,
         }
+    }
+
+    /// Fills in what several processes did together, in which `communication` of the [`Self::timed`] seconds passed.
+    pub fn shared(mut self, ranks: usize, communication: f64) -> Self {
+        if ranks > 1 {
+            self.ranks = Some(ranks);
+            self.communication_share = Some(communication / self.seconds);
+        }
+        self
     }
 
     /// Fills in duration, rates and memory.
@@ -72,5 +89,32 @@ impl MetricsRow {
         self.tokens_per_second = self.tokens as f64 / seconds;
         self.peak_memory_bytes = crate::memory::peak_bytes();
         self
+    }
+}
+
+/// How fast the steps of a run went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Speed {
+    /// Tokens a second.
+    pub tokens_per_second: f64,
+    /// See [`MetricsRow::communication_share`]; absent where no step was shared.
+    pub communication_share: Option<f64>,
+}
+
+impl Speed {
+    /// Over the steps among `rows`.
+    pub fn of(rows: &[MetricsRow]) -> Self {
+        let steps: Vec<&MetricsRow> = rows.iter().filter(|row| row.kind == Kind::Train).collect();
+        let seconds: f64 = steps.iter().map(|row| row.seconds).sum();
+        if seconds == 0.0 {
+            return Self::default();
+        }
+        let tokens: usize = steps.iter().map(|row| row.tokens).sum();
+        let communication = steps.iter().filter_map(|row| Some(row.communication_share? * row.seconds));
+        let shared = steps.iter().any(|row| row.communication_share.is_some());
+        Self {
+            tokens_per_second: tokens as f64 / seconds,
+            communication_share: shared.then(|| communication.sum::<f64>() / seconds),
+        }
     }
 }

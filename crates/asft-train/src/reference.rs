@@ -3,18 +3,19 @@
 //! Where adapters are trained, it is the model under them unless another is named.
 //!
 //! Precomputed, they are taken once over all pairs of the run before the model that is trained is loaded, and kept on disk for
-//! other runs; online, the reference model stays in memory and scores every micro-batch again. The model under
+//! other runs, each rank computing its share and rank 0 alone touching the disk; online, the reference model stays in memory and scores every micro-batch again. The model under
 //! adapters is in memory anyway: it scores with them switched off.
 
 use asft_core::ReferenceSums;
 use asft_data::{
     EncodedPair, PairBatch,
-    pack::micro_batches,
+    pack::{micro_batches, shards},
     sampler::{Sampler, steps_per_epoch},
 };
 use asft_model::{Llama, LlamaBackend, LlamaConfig};
 
 use crate::{
+    collective::Collective,
     config::ReferenceMode,
     engine,
     error::TrainError,
@@ -36,9 +37,11 @@ pub enum Reference<B: LlamaBackend> {
 
 impl<B: LlamaBackend> Reference<B> {
     /// Makes the sums of a job's pairs available: nothing to do where its objective needs none. `go_on` is told
-    /// how many of the missing pairs are done; where it says no, the result is `None` and what was computed is kept.
+    /// how many of the missing pairs are done; where it says no on any rank, the result is `None` and what was computed
+    /// is kept.
     pub fn prepare(
         job: &mut Job,
+        ranks: &dyn Collective,
         device: &B::Device,
         go_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Option<Self>, TrainError> {
@@ -52,9 +55,12 @@ impl<B: LlamaBackend> Reference<B> {
             }
             ReferenceMode::Precomputed => {
                 let directory = job.config.reference.cache.as_ref();
-                let mut cache =
-                    ReferenceCache::open(directory, &model.digest, &model.type_name(weight_type))?;
-                let whole = complete::<B>(&mut cache, job, model, device, go_on)?;
+                let name = model.type_name(weight_type);
+                let mut cache = match ranks.rank() {
+                    0 => ReferenceCache::open(directory, &model.digest, &name)?,
+                    _ => ReferenceCache::new(directory, &model.digest, &name),
+                };
+                let whole = complete::<B>(&mut cache, job, model, ranks, device, go_on)?;
                 Ok(whole.then_some(Self::Precomputed(cache)))
             }
         }
@@ -123,40 +129,81 @@ fn pairs(job: &Job) -> Vec<&EncodedPair> {
     drawn.chain(job.eval.iter().flat_map(|eval| &eval.pairs)).collect()
 }
 
-/// Scores the pairs that the cache does not hold. False if it was stopped.
+/// Scores the pairs that the cache of rank 0 does not hold, and gives every rank the sums of all. False if it was stopped.
 fn complete<B: LlamaBackend>(
     cache: &mut ReferenceCache,
     job: &Job,
     model: ReferenceModel,
+    ranks: &dyn Collective,
     device: &B::Device,
     mut go_on: impl FnMut(usize, usize) -> bool,
 ) -> Result<bool, TrainError> {
     let all = pairs(job);
-    if cache.missing(&all).is_empty() {
+    let first = ranks.rank() == 0;
+    let mut missing = cache.missing(&all);
+    if first && !missing.is_empty() {
+        cache.lock()?;
+        missing = cache.missing(&all);
+    }
+    if ranks.size() > 1 {
+        let known: Vec<Option<ReferenceSums>> =
+            ranks.first(all.iter().map(|pair| cache.get(pair)).collect())?;
+        if !first {
+            let known = all.iter().zip(known).filter_map(|(pair, sums)| Some((*pair, sums?)));
+            cache.learn(known);
+            missing = cache.missing(&all);
+        }
+    }
+    if missing.is_empty() {
+        cache.release()?;
         return Ok(true);
     }
     let config = model.config.clone();
-    let model: Llama<B> = model.load(job.config.model.dtype, device)?;
-    cache.lock()?;
-    let missing = cache.missing(&all);
+    let model: Result<Llama<B>, TrainError> = model.load(job.config.model.dtype, device);
+    let model = ranks.agree(model, |_| Default::default())?;
     let lengths: Vec<usize> = missing.iter().map(|pair| pair.tokens()).collect();
-    for range in micro_batches(&lengths, job.micro_batch_tokens) {
-        let done = range.end;
-        let pairs = &missing[range];
-        let sums = sums(&model, &config, pairs, device);
-        let finite =
-            |sums: &ReferenceSums| sums.chosen.is_finite() && sums.rejected.is_none_or(f64::is_finite);
-        if let Some(bad) = sums.iter().position(|sums| !finite(sums)) {
-            return Err(TrainError::ReferenceScore { origin: pairs[bad].origin.clone() });
+    let own = shards(&lengths, ranks.size()).swap_remove(ranks.rank());
+    let own_lengths: Vec<usize> = own.iter().map(|&pair| lengths[pair]).collect();
+    let mut batches = micro_batches(&own_lengths, job.micro_batch_tokens).into_iter();
+    let mut done = 0;
+    while done < missing.len() {
+        // A micro-batch of each rank, so that little is lost where the run is stopped; none where a rank has no more.
+        let batch: Vec<usize> = batches.next().map_or(vec![], |range| own[range].to_vec());
+        let scored = score::<B>(&model, &config, &missing, batch, device);
+        for (pair, sums) in ranks.share(scored)?.into_iter().flatten() {
+            done += 1;
+            match first {
+                true => cache.add([(missing[pair], sums)])?,
+                false => cache.learn([(missing[pair], sums)]),
+            }
         }
-        cache.add(pairs.iter().copied().zip(sums))?;
-        if !go_on(done, missing.len()) {
+        if ranks.any(!go_on(done, missing.len()))? {
             cache.release()?;
             return Ok(false);
         }
     }
     cache.release()?;
     Ok(true)
+}
+
+/// The sums of some of `pairs`, by their index.
+fn score<B: LlamaBackend>(
+    model: &Llama<B>,
+    config: &LlamaConfig,
+    pairs: &[&EncodedPair],
+    batch: Vec<usize>,
+    device: &B::Device,
+) -> Result<Vec<(usize, ReferenceSums)>, TrainError> {
+    let of_batch: Vec<&EncodedPair> = batch.iter().map(|&pair| pairs[pair]).collect();
+    let sums = match of_batch.is_empty() {
+        true => vec![],
+        false => sums(model, config, &of_batch, device),
+    };
+    let finite = |sums: &ReferenceSums| sums.chosen.is_finite() && sums.rejected.is_none_or(f64::is_finite);
+    match sums.iter().position(|sums| !finite(sums)) {
+        Some(bad) => Err(TrainError::ReferenceScore { origin: of_batch[bad].origin.clone() }),
+        None => Ok(batch.into_iter().zip(sums).collect()),
+    }
 }
 
 fn sums<B: LlamaBackend>(

@@ -62,6 +62,13 @@ impl Line {
 impl ReferenceCache {
     /// Reads what `directory` holds of the model; nothing is written yet.
     pub fn open(directory: &Path, model: &str, dtype: &str) -> Result<Self, TrainError> {
+        let mut cache = Self::new(directory, model, dtype);
+        cache.read()?;
+        Ok(cache)
+    }
+
+    /// Knows nothing yet.
+    pub fn new(directory: &Path, model: &str, dtype: &str) -> Self {
         let header = Header {
             kind: "reference log-probs".to_owned(),
             version: 1,
@@ -69,9 +76,7 @@ impl ReferenceCache {
             dtype: dtype.to_owned(),
         };
         let path = directory.join(format!("{}-{dtype}.jsonl", &model[..16]));
-        let mut cache = Self { path, header, sums: HashMap::new(), file: None };
-        cache.read()?;
-        Ok(cache)
+        Self { path, header, sums: HashMap::new(), file: None }
     }
 
     /// Reads the file and returns the length of its whole lines.
@@ -151,6 +156,11 @@ impl ReferenceCache {
         prepare(&mut file).map_err(TrainError::io(&self.path))?;
         self.file = Some(file);
         Ok(())
+    }
+
+    /// Keeps the sums of pairs in memory.
+    pub fn learn<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a EncodedPair, ReferenceSums)>) {
+        self.sums.extend(pairs.into_iter().map(|(pair, sums)| (digest([pair]), sums)));
     }
 
     /// Keeps the sums of pairs, in memory and at the end of the file.

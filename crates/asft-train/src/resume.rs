@@ -6,9 +6,11 @@ use asft_model::{
     Llama, LlamaBackend,
     checkpoint::{Checkpoint, PeftAdapter},
 };
+use sha2::{Digest, Sha256};
 
 use crate::{
-    checkpoint::{self, RunState},
+    checkpoint::{self, RunState, hex},
+    collective::Facts,
     config::{Count, RunConfig},
     error::TrainError,
     job::Job,
@@ -77,6 +79,26 @@ pub fn prepare(mut config: RunConfig, resume: bool) -> Result<(Job, Option<Resum
     Ok((job, resume))
 }
 
+/// What must be the same on every rank before they train together: the program, the settings that are not [`FREE`], the
+/// data, and where the run stands. The weights are compared once they are loaded.
+pub fn facts(job: &Job, resume: Option<&ResumePoint>) -> Facts {
+    let program =
+        std::env::current_exe().and_then(std::fs::read).map(|program| hex(&Sha256::digest(program)));
+    let mut facts = Facts::from([
+        ("the program".to_owned(), program.unwrap_or_else(|error| format!("unreadable ({error})"))),
+        ("the data".to_owned(), job.data_digest.clone()),
+    ]);
+    facts.extend(job.reference_digest().map(|digest| ("the reference model".to_owned(), digest.to_owned())));
+    facts.extend(
+        job.base.as_ref().map(|base| ("the model under the adapters".to_owned(), base.digest.clone())),
+    );
+    facts.values_mut().for_each(|digest| digest.truncate(16));
+    facts.extend(settings(&job.config).into_iter().filter(|(key, _)| !FREE.contains(&key.as_str())));
+    let step = resume.map_or("none".to_owned(), |resume| format!("step {}", resume.state.step));
+    facts.insert("the checkpoint".to_owned(), step);
+    facts
+}
+
 impl ResumePoint {
     fn newest(run: &Path) -> Result<Option<Self>, TrainError> {
         let Some(checkpoint) = checkpoint::newest(run)? else { return Ok(None) };
@@ -100,13 +122,14 @@ impl ResumePoint {
 
 /// Keys that may differ between a run and its resumption: none of them changes what is computed, but segments
 /// and micro_batch_tokens by the order of summation.
-pub const FREE: [&str; 9] = [
+pub const FREE: [&str; 10] = [
     "train.output",
     "train.save_every_steps",
     "train.keep_checkpoints",
     "train.memory_budget",
     "train.segments",
     "train.micro_batch_tokens",
+    "train.collective_timeout",
     "model.path",
     "reference.path",
     "reference.cache",
@@ -125,12 +148,7 @@ pub fn first_difference(
     now: &RunConfig,
     free: impl Fn(&str) -> bool,
 ) -> Option<[String; 3]> {
-    let flat = |config: &RunConfig| {
-        let mut keys = vec![];
-        flatten("", &toml::Value::try_from(config).expect("every setting has a TOML form"), &mut keys);
-        keys
-    };
-    let (was, now) = (flat(was), flat(now));
+    let (was, now) = (settings(was), settings(now));
     let find = |keys: &[(String, String)], key: &str| {
         keys.iter().find(|(name, _)| name == key).map_or("absent".to_owned(), |(_, value)| value.clone())
     };
@@ -138,6 +156,13 @@ pub fn first_difference(
         let (was, now) = (find(&was, key), find(&now, key));
         (was != now && !free(key)).then(|| [key.clone(), was, now])
     })
+}
+
+/// Key paths of a configuration and their values.
+fn settings(config: &RunConfig) -> Vec<(String, String)> {
+    let mut keys = vec![];
+    flatten("", &toml::Value::try_from(config).expect("every setting has a TOML form"), &mut keys);
+    keys
 }
 
 fn flatten(prefix: &str, value: &toml::Value, keys: &mut Vec<(String, String)>) {

@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use crate::{
     checkpoint::{self, Snapshot},
+    collective::Collective,
     error::{StepError, TrainError},
     evaluate::{MarginChange, ScoredPair},
     job::Job,
-    metrics::{Kind, MetricsRow},
+    metrics::{Kind, MetricsRow, Speed},
     reference::Reference,
     report,
     resume::ResumePoint,
@@ -69,6 +70,8 @@ pub enum Outcome {
         /// The checkpoint.
         checkpoint: PathBuf,
     },
+    /// Rank 0 has the outcome; this is another.
+    OfRank0,
 }
 
 /// Result of a whole run.
@@ -88,6 +91,11 @@ pub struct Summary {
     pub after: Option<Metrics>,
     /// Paired change of the held-out margin.
     pub margin_change: Option<MarginChange>,
+    /// Tokens a second over all steps.
+    pub tokens_per_second: f64,
+    /// Share of the steps' time in which ranks exchanged or waited for each other; absent for one process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub communication_share: Option<f64>,
     /// The newest checkpoint, loadable by transformers.
     pub checkpoint: PathBuf,
     /// The page with the curves.
@@ -96,45 +104,49 @@ pub struct Summary {
 
 /// Runs a job to its last step, from its resume point if it has one, or until `interrupted` is set, which is
 /// looked at between steps and between the micro-batches of an evaluation.
+///
+/// All `ranks` run the same job and stop together; rank 0 writes.
 pub fn run<A: TrainBackend>(
     mut job: Job,
     resume: Option<ResumePoint>,
+    ranks: &dyn Collective,
     device: &A::Device,
     interrupted: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, TrainError> {
-    RunDirectory::check_writable(job.config.train.output.as_ref())?;
-    let reference = Reference::prepare(&mut job, device, |done, total| {
+    if ranks.rank() == 0 {
+        RunDirectory::check_writable(job.config.train.output.as_ref())?;
+    }
+    let reference = Reference::prepare(&mut job, ranks, device, |done, total| {
         observe(Event::Referencing { done, total });
         !interrupted.load(Ordering::Relaxed)
     })?;
     let Some(reference) = reference else { return Ok(Outcome::InterruptedBefore) };
-    let mut run = Run::start(Trainer::<A>::new(job, reference, resume.as_ref(), device)?, resume)?;
+    let mut run = Run::start(Trainer::<A>::new(job, reference, resume.as_ref(), ranks, device)?, resume)?;
     let (total, every) = (run.trainer.job().total_steps, run.trainer.job().config.train.save_every_steps);
     observe(Event::Started { from: run.trainer.step(), total });
     loop {
         let whole = run.evaluate_if_due(interrupted, observe)?;
         let step = run.trainer.step();
-        if !whole || interrupted.load(Ordering::Relaxed) {
-            let checkpoint = run.save(observe)?;
-            run.report()?;
-            return Ok(Outcome::Interrupted { step, checkpoint });
-        }
-        if step == total || (every > 0 && step > 0 && step.is_multiple_of(every)) {
+        let stop = !whole || ranks.any(interrupted.load(Ordering::Relaxed))?;
+        if stop || step == total || (every > 0 && step > 0 && step.is_multiple_of(every)) {
             run.save(observe)?;
         }
-        if step == total {
-            return Ok(Outcome::Finished(Box::new(run.finish()?)));
+        if stop || step == total {
+            return run.end(stop);
         }
         let row = run.trainer.make_step().map_err(|error| run.diverged(error))?;
-        run.directory.append(&row)?;
+        if let Some(directory) = &mut run.directory {
+            directory.append(&row)?;
+        }
         observe(Event::Step(&row));
     }
 }
 
 struct Run<'a, A: TrainBackend> {
     trainer: Trainer<'a, A>,
-    directory: RunDirectory,
+    /// Of rank 0 alone.
+    directory: Option<RunDirectory>,
     newest_checkpoint: Option<(usize, PathBuf)>,
 }
 
@@ -143,8 +155,12 @@ impl<'a, A: TrainBackend> Run<'a, A> {
         let config = &trainer.job().config;
         let newest_checkpoint = resume.map(|resume| (resume.state.step, resume.checkpoint));
         let step = newest_checkpoint.as_ref().map(|(step, _)| *step);
-        let directory = RunDirectory::open(config.train.output.as_ref(), config, step)?;
-        checkpoint::remove_partial(directory.path()).map_err(TrainError::io(directory.path()))?;
+        let mut directory = None;
+        if trainer.ranks().rank() == 0 {
+            let path = Path::new(&config.train.output);
+            directory = Some(RunDirectory::open(path, config, step)?);
+            checkpoint::remove_partial(path).map_err(TrainError::io(path))?;
+        }
         Ok(Self { trainer, directory, newest_checkpoint })
     }
 
@@ -159,7 +175,12 @@ impl<'a, A: TrainBackend> Run<'a, A> {
         let Some(held_out) = job.eval.as_ref().map(|eval| eval.pairs.len()) else { return Ok(true) };
         let at_an_end = step == 0 || step == job.total_steps;
         let on_the_way = train.eval_every_steps > 0 && step.is_multiple_of(train.eval_every_steps);
-        if !(at_an_end || on_the_way) || self.evaluation_at(step)?.is_some() {
+        if !(at_an_end || on_the_way) {
+            return Ok(true);
+        }
+        let done =
+            self.directory.as_ref().map(|directory| evaluation_at(directory, step)).transpose()?.flatten();
+        if self.trainer.ranks().first(done.is_some())? {
             return Ok(true);
         }
         let total = match train.eval_pairs {
@@ -171,26 +192,23 @@ impl<'a, A: TrainBackend> Run<'a, A> {
             !interrupted.load(Ordering::Relaxed)
         });
         let Some((row, scored)) = evaluated.map_err(|error| self.diverged(error))? else { return Ok(false) };
-        self.directory.write_evaluation(step, &scored)?;
-        self.directory.append(&row)?;
+        if let Some(directory) = &mut self.directory {
+            directory.write_evaluation(step, &scored)?;
+            directory.append(&row)?;
+        }
         observe(Event::Evaluated(&row));
         Ok(true)
     }
 
-    fn evaluation_at(&self, step: usize) -> Result<Option<MetricsRow>, TrainError> {
-        let rows = read_metrics(self.directory.path())?;
-        Ok(rows.into_iter().find(|row| row.kind == Kind::Eval && row.step == step))
-    }
-
     /// Writes a checkpoint of this step unless there is one.
-    fn save(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<PathBuf, TrainError> {
+    fn save(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         let (job, step) = (self.trainer.job(), self.trainer.step());
-        match &self.newest_checkpoint {
-            Some((saved, path)) if *saved == step => return Ok(path.clone()),
-            _ => {}
+        let Some(directory) = &self.directory else { return Ok(()) };
+        if self.newest_checkpoint.as_ref().is_some_and(|(saved, _)| *saved == step) {
+            return Ok(());
         }
         self.trainer.check_weights().map_err(|error| self.diverged(error))?;
-        self.directory.sync()?;
+        directory.sync()?;
         let snapshot = Snapshot {
             config: &job.model_config,
             model: &self.trainer.model().valid(),
@@ -199,45 +217,58 @@ impl<'a, A: TrainBackend> Run<'a, A> {
             moments: self.trainer.optimizer().moments(),
             state: &self.trainer.state(),
         };
-        let path = checkpoint::save(self.directory.path(), &snapshot, job.config.train.keep_checkpoints)?;
+        let path = checkpoint::save(directory.path(), &snapshot, job.config.train.keep_checkpoints)?;
         self.newest_checkpoint = Some((step, path.clone()));
         observe(Event::Saved(&path));
-        Ok(path)
+        Ok(())
     }
 
-    fn report(&self) -> Result<PathBuf, TrainError> {
-        let path = self.directory.path();
-        report::write(path, &self.trainer.job().config, &read_metrics(path)?)
-    }
-
-    fn finish(self) -> Result<Summary, TrainError> {
-        let report = self.report()?;
-        let steps = self.trainer.step();
-        let (before, after) = (self.evaluation_at(0)?, self.evaluation_at(steps)?);
+    /// The outcome of a run whose last step was saved, with its report.
+    fn end(self, stopped: bool) -> Result<Outcome, TrainError> {
+        let Some(directory) = self.directory else { return Ok(Outcome::OfRank0) };
+        let checkpoint = self.newest_checkpoint.map(|(_, path)| path).expect("the last step was saved");
+        let (path, config, step) = (directory.path(), &self.trainer.job().config, self.trainer.step());
+        let rows = read_metrics(path)?;
+        let report = report::write(path, config, &rows)?;
+        if stopped {
+            return Ok(Outcome::Interrupted { step, checkpoint });
+        }
+        let (before, after) = (evaluation_at(&directory, 0)?, evaluation_at(&directory, step)?);
         let margin_change = match (&before, &after) {
             (Some(_), Some(_)) => {
-                let read = |step| read_evaluation::<ScoredPair>(self.directory.path(), step);
-                MarginChange::between(&read(0)?, &read(steps)?)
+                let read = |step| read_evaluation::<ScoredPair>(path, step);
+                MarginChange::between(&read(0)?, &read(step)?)
             }
             _ => None,
         };
-        Ok(Summary {
-            output: self.directory.path().to_owned(),
-            objective: self.trainer.job().config.objective.name().to_owned(),
-            steps,
+        let speed = Speed::of(&rows);
+        Ok(Outcome::Finished(Box::new(Summary {
+            output: path.to_owned(),
+            objective: config.objective.name().to_owned(),
+            steps: step,
             held_out_pairs: after.as_ref().map_or(0, |row| row.pairs),
             before: before.map(|row| row.metrics),
             after: after.map(|row| row.metrics),
             margin_change,
-            checkpoint: self.newest_checkpoint.map(|(_, path)| path).expect("the last step was saved"),
+            tokens_per_second: speed.tokens_per_second,
+            communication_share: speed.communication_share,
+            checkpoint,
             report,
-        })
+        })))
     }
 
     fn diverged(&self, source: StepError) -> TrainError {
-        TrainError::Diverged {
-            source,
-            checkpoint: self.newest_checkpoint.as_ref().map(|(_, path)| path.clone()),
+        match source {
+            StepError::Collective(error) => error.into(),
+            source => TrainError::Diverged {
+                source,
+                checkpoint: self.newest_checkpoint.as_ref().map(|(_, path)| path.clone()),
+            },
         }
     }
+}
+
+fn evaluation_at(directory: &RunDirectory, step: usize) -> Result<Option<MetricsRow>, TrainError> {
+    let rows = read_metrics(directory.path())?;
+    Ok(rows.into_iter().find(|row| row.kind == Kind::Eval && row.step == step))
 }

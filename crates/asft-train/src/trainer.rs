@@ -3,15 +3,19 @@
 use std::time::Instant;
 
 use asft_core::{MetricsSum, PairError, StepNorm};
-use asft_data::{EncodedPair, PairBatch, Sampler, pack::micro_batches};
+use asft_data::{
+    EncodedPair, PairBatch, Sampler,
+    pack::{micro_batches, shards},
+};
 use asft_model::{Llama, TrainBackend, lora::peft_name, parameters};
 use burn::module::AutodiffModule;
 
 use crate::{
     checkpoint::{RunState, load_moments},
+    collective::{Collective, Facts},
     engine::{self, MicroBatch},
     error::{StepError, TrainError},
-    evaluate::{ScoredPair, mean_metrics, score_pairs},
+    evaluate::{ScoredPair, score_pairs, sum_metrics},
     gradients::Gradients,
     job::Job,
     metrics::{Kind, MetricsRow},
@@ -24,6 +28,7 @@ use crate::{
 /// A model in training. It writes nothing: [`crate::run`] keeps what it gives.
 pub struct Trainer<'a, A: TrainBackend> {
     job: Job,
+    ranks: &'a dyn Collective,
     device: &'a A::Device,
     /// Absent only inside [`Self::make_step`].
     model: Option<Llama<A>>,
@@ -32,15 +37,30 @@ pub struct Trainer<'a, A: TrainBackend> {
     sampler: Sampler,
     step: usize,
     last_pairs: Vec<usize>,
+    /// Paths and lengths of all that is trained.
+    trained: Vec<(String, usize)>,
     phases: Phases,
 }
 
 impl<'a, A: TrainBackend> Trainer<'a, A> {
-    /// Loads the model, the optimizer and the order of pairs, as new or as a checkpoint left them.
+    /// Loads the model, the optimizer and the order of pairs, as new or as a checkpoint left them, and sees that all
+    /// ranks have the same weights.
     pub fn new(
+        job: Job,
+        reference: Reference<A::InnerBackend>,
+        resume: Option<&ResumePoint>,
+        ranks: &'a dyn Collective,
+        device: &'a A::Device,
+    ) -> Result<Self, TrainError> {
+        let own = Self::load(job, reference, resume, ranks, device);
+        ranks.agree(own, |own| Facts::from([("the model".to_owned(), own.checksum())]))
+    }
+
+    fn load(
         mut job: Job,
         reference: Reference<A::InnerBackend>,
         resume: Option<&ResumePoint>,
+        ranks: &'a dyn Collective,
         device: &'a A::Device,
     ) -> Result<Self, TrainError> {
         let settings = job.config.optimizer.clone();
@@ -63,8 +83,15 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
                 )
             }
         };
+        let mut trained = vec![];
+        parameters::for_each(&model.valid(), |path, _, shape| {
+            if is_trained(&job, path) {
+                trained.push((path.to_owned(), shape.iter().product()));
+            }
+        });
         Ok(Self {
             job,
+            ranks,
             device,
             model: Some(model),
             reference,
@@ -72,6 +99,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
             sampler,
             step,
             last_pairs: vec![],
+            trained,
             phases: Phases::default(),
         })
     }
@@ -79,6 +107,11 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
     /// What is trained.
     pub fn job(&self) -> &Job {
         &self.job
+    }
+
+    /// The processes that train with this one.
+    pub fn ranks(&self) -> &'a dyn Collective {
+        self.ranks
     }
 
     /// Steps made so far.
@@ -118,60 +151,31 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
     }
 
     /// Makes one optimizer step. After an error the weights are those before it.
+    ///
+    /// Each rank takes its share of the step's pairs; what divides the loss is known to all before, so that their
+    /// gradients add up to those of a single process.
     pub fn make_step(&mut self) -> Result<MetricsRow, StepError> {
-        let started = Instant::now();
+        let (started, communicated) = (Instant::now(), self.ranks.seconds());
         let step = self.step + 1;
-        let train = &self.job.config.train;
-        let objective = &self.job.config.objective;
-        let indices = self.sampler.next_step(train.pairs_per_step);
-        let pairs: Vec<&EncodedPair> = indices.iter().map(|&index| &self.job.train.pairs[index]).collect();
-        let nll_tokens =
-            pairs.iter().map(|pair| objective.nll_tokens(pair.chosen.len(), Some(pair.prompt.len() - 1)));
-        let norm = StepNorm { pairs: pairs.len(), nll_tokens: nll_tokens.sum() };
-        let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
-
+        let indices = self.sampler.next_step(self.job.config.train.pairs_per_step);
         let mut phases = std::mem::take(&mut self.phases);
         let mut gradients = Gradients::default();
+        let own = self.accumulate(step, &indices, &mut gradients, &mut phases);
         let mut metrics = MetricsSum::default();
-        let drops = self.job.config.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
-        let ranges = micro_batches(&lengths, self.job.micro_batch_tokens);
-        for (number, range) in ranges.into_iter().enumerate() {
-            let pairs_of_batch = &pairs[range.clone()];
-            let batch = PairBatch::new(pairs_of_batch.iter().copied());
-            let references = phases.time::<A, _>("reference", self.device, || {
-                let trained = || self.model().valid();
-                self.reference.sums(pairs_of_batch, self.job.micro_batch_tokens, trained, self.device)
-            });
-            let micro_batch = MicroBatch {
-                batch: &batch,
-                objective,
-                norm: &norm,
-                references: &references,
-                segments: self.job.segments,
-                dropout: drops
-                    .then(|| seed_of_chance(train.seed, step, &format!("dropout of micro-batch {number}"))),
-            };
-            let losses = engine::accumulate(
-                self.model(),
-                &self.job.model_config,
-                micro_batch,
-                &mut gradients,
-                &mut phases,
-                self.device,
-            )
-            .map_err(|PairError { pair, source }| {
-                let pair = range.start + pair;
-                StepError::Loss { step, pair: indices[pair], origin: pairs[pair].origin.clone(), source }
+        self.ranks.share(own)?.iter().for_each(|part| metrics.merge(part));
+        if self.ranks.size() > 1 {
+            phases.time::<A, _>("communication", self.device, || {
+                gradients.all_reduce(&self.trained, self.ranks, self.device)
             })?;
-            losses.iter().for_each(|loss| metrics.add(&loss.metrics));
         }
         let grad_norm = phases.time::<A, _>("optimizer", self.device, || gradients.norm());
+        // Devices may add up in another order each: one norm for all keeps their weights the same.
+        let grad_norm = f64::from_bits(self.ranks.first(grad_norm.to_bits())?);
         if !grad_norm.is_finite() {
             return Err(StepError::Gradient { step, norm: grad_norm, pairs: indices });
         }
         let rate = self.job.schedule.rate(self.step);
         let scale = clip_scale(grad_norm, self.job.config.optimizer.max_grad_norm);
-        let tokens = lengths.iter().sum();
         let model = self.model.take().expect("a step always puts the model back");
         let updated = phases
             .time::<A, _>("optimizer", self.device, || self.optimizer.step(model, gradients, rate, scale));
@@ -181,19 +185,92 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         self.last_pairs.clone_from(&indices);
 
         let metrics = metrics.mean().expect("a step has pairs");
+        let tokens = indices.iter().map(|&index| self.job.train.pairs[index].tokens()).sum();
         let mut row = MetricsRow::new(Kind::Train, step, self.epoch(), metrics, indices.len(), tokens);
         row.grad_norm = Some(grad_norm);
         row.learning_rate = Some(rate);
-        Ok(row.timed(started.elapsed().as_secs_f64()))
+        Ok(self.timed(row, started, communicated))
+    }
+
+    /// Adds the gradients of this rank's share of a step's pairs, and gives the sums of their metrics.
+    fn accumulate(
+        &self,
+        step: usize,
+        indices: &[usize],
+        gradients: &mut Gradients<A::InnerBackend>,
+        phases: &mut Phases,
+    ) -> Result<MetricsSum, StepError> {
+        let train = &self.job.config.train;
+        let objective = &self.job.config.objective;
+        let all: Vec<&EncodedPair> = indices.iter().map(|&index| &self.job.train.pairs[index]).collect();
+        let norm = self.norm(&all);
+        let (own, pairs) = self.share_of(&all);
+        let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
+        let mut metrics = MetricsSum::default();
+        let drops = self.job.config.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
+        for range in micro_batches(&lengths, self.job.micro_batch_tokens) {
+            let pairs_of_batch = &pairs[range.clone()];
+            let batch = PairBatch::new(pairs_of_batch.iter().copied());
+            let references = phases.time::<A, _>("reference", self.device, || {
+                let trained = || self.model().valid();
+                self.reference.sums(pairs_of_batch, self.job.micro_batch_tokens, trained, self.device)
+            });
+            let first = own[range.start];
+            let micro_batch = MicroBatch {
+                batch: &batch,
+                objective,
+                norm: &norm,
+                references: &references,
+                segments: self.job.segments,
+                dropout: drops
+                    .then(|| seed_of_chance(train.seed, step, &format!("dropout of the pairs from {first}"))),
+            };
+            let losses = engine::accumulate(
+                self.model(),
+                &self.job.model_config,
+                micro_batch,
+                gradients,
+                phases,
+                self.device,
+            )
+            .map_err(|PairError { pair, source }| {
+                let pair = own[range.start + pair];
+                StepError::Loss { step, pair: indices[pair], origin: all[pair].origin.clone(), source }
+            })?;
+            losses.iter().for_each(|loss| metrics.add(&loss.metrics));
+        }
+        Ok(metrics)
+    }
+
+    /// What divides the loss over `pairs`.
+    fn norm(&self, pairs: &[&EncodedPair]) -> StepNorm {
+        let objective = &self.job.config.objective;
+        let nll_tokens =
+            pairs.iter().map(|pair| objective.nll_tokens(pair.chosen.len(), Some(pair.prompt.len() - 1)));
+        StepNorm { pairs: pairs.len(), nll_tokens: nll_tokens.sum() }
+    }
+
+    /// Which of `pairs` are this rank's, and they themselves.
+    fn share_of<'b>(&self, pairs: &[&'b EncodedPair]) -> (Vec<usize>, Vec<&'b EncodedPair>) {
+        let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
+        let own = shards(&lengths, self.ranks.size()).swap_remove(self.ranks.rank());
+        let own_pairs = own.iter().map(|&pair| pairs[pair]).collect();
+        (own, own_pairs)
+    }
+
+    fn timed(&self, row: MetricsRow, started: Instant, communicated: f64) -> MetricsRow {
+        let communication = self.ranks.seconds() - communicated;
+        row.timed(started.elapsed().as_secs_f64()).shared(self.ranks.size(), communication)
     }
 
     /// Fails if a weight that is trained is not finite, so that no such model is ever kept.
     pub fn check_weights(&self) -> Result<(), StepError> {
         let mut found = None;
-        let lora = self.job.config.lora.is_some();
         parameters::for_each(&self.model().valid(), |path, values, _| {
-            let trained = !lora || peft_name(path).is_some();
-            if trained && found.is_none() && !values.into_data().iter::<f32>().all(f32::is_finite) {
+            if is_trained(&self.job, path)
+                && found.is_none()
+                && !values.into_data().iter::<f32>().all(f32::is_finite)
+            {
                 found = Some(path.to_owned());
             }
         });
@@ -205,45 +282,91 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         }
     }
 
-    /// Evaluates the first `count` held-out pairs. `go_on` is told how many are done; where it says no, the
-    /// result is `None`.
+    /// Evaluates the first `count` held-out pairs, each rank its share. `go_on` is told about how many are done; where
+    /// it says no on any rank, the result is `None`.
     pub fn evaluate(
         &self,
         count: usize,
-        go_on: impl FnMut(usize) -> bool,
+        mut go_on: impl FnMut(usize) -> bool,
     ) -> Result<Option<(MetricsRow, Vec<ScoredPair>)>, StepError> {
         let Some(eval) = &self.job.eval else { return Ok(None) };
-        let pairs = &eval.pairs[..count.min(eval.pairs.len())];
+        let (started, communicated) = (Instant::now(), self.ranks.seconds());
+        let pairs: Vec<&EncodedPair> = eval.pairs[..count.min(eval.pairs.len())].iter().collect();
+        let (own, own_pairs) = self.share_of(&pairs);
+        // The other ranks are about as far.
+        let scored = self.score(&pairs, &own, &own_pairs, |done| go_on(done * pairs.len() / own.len()));
+        let Some(all) = self.ranks.share(scored)?.into_iter().collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        let mut sum = MetricsSum::default();
+        let mut scored = Vec::with_capacity(pairs.len());
+        for (metrics, part) in all {
+            sum.merge(&metrics);
+            scored.extend(part);
+        }
+        scored.sort_by_key(|(pair, _)| *pair);
+        let scored = scored.into_iter().map(|(_, scored)| scored).collect();
+        let metrics = sum.mean().expect("a set of pairs is never empty");
+        let tokens = pairs.iter().map(|pair| pair.tokens()).sum();
+        let row = MetricsRow::new(Kind::Eval, self.step, self.epoch(), metrics, pairs.len(), tokens);
+        Ok(Some((self.timed(row, started, communicated), scored)))
+    }
+
+    /// Sums of metrics and scores by index in `pairs` of those that are this rank's, unless `go_on` said no.
+    #[expect(clippy::type_complexity, reason = "two results")]
+    fn score(
+        &self,
+        pairs: &[&EncodedPair],
+        own: &[usize],
+        own_pairs: &[&EncodedPair],
+        go_on: impl FnMut(usize) -> bool,
+    ) -> Result<Option<(MetricsSum, Vec<(usize, ScoredPair)>)>, StepError> {
         let objective = &self.job.config.objective;
-        let started = Instant::now();
+        let model = self.model().valid();
         let scored = score_pairs(
-            &self.model().valid(),
+            &model,
             &self.job.model_config,
-            pairs,
+            own_pairs,
             objective.needs_prompt_scores(),
             self.job.micro_batch_tokens,
             self.device,
             go_on,
         );
         let Some(mut scored) = scored else { return Ok(None) };
-        let all: Vec<&EncodedPair> = pairs.iter().collect();
-        let references =
-            self.reference.sums(&all, self.job.micro_batch_tokens, || self.model().valid(), self.device);
+        let references = self.reference.sums(own_pairs, self.job.micro_batch_tokens, || model, self.device);
         for (scored, reference) in scored.iter_mut().zip(references) {
             scored.scores = scored.scores.with_reference(reference);
         }
-        let metrics = mean_metrics(objective, &scored).map_err(|PairError { pair, source }| {
-            StepError::Loss { step: self.step, pair, origin: pairs[pair].origin.clone(), source }
-        })?;
-        let tokens = pairs.iter().map(EncodedPair::tokens).sum();
-        let row = MetricsRow::new(Kind::Eval, self.step, self.epoch(), metrics, pairs.len(), tokens);
-        Ok(Some((row.timed(started.elapsed().as_secs_f64()), scored)))
+        let metrics =
+            sum_metrics(objective, &scored, &self.norm(pairs)).map_err(|PairError { pair, source }| {
+                StepError::Loss {
+                    step: self.step,
+                    pair: own[pair],
+                    origin: own_pairs[pair].origin.clone(),
+                    source,
+                }
+            })?;
+        Ok(Some((metrics, own.iter().copied().zip(scored).collect())))
+    }
+
+    /// Checksum of all weights.
+    fn checksum(&self) -> String {
+        let mut checksum = 0;
+        parameters::for_each(&self.model().valid(), |path, values, _| {
+            checksum = crc32c::crc32c_append(checksum, path.as_bytes());
+            checksum = crc32c::crc32c_append(checksum, &values.into_data().bytes);
+        });
+        format!("{checksum:08x}")
     }
 
     fn epoch(&self) -> f64 {
         let state = self.sampler.state();
         state.epoch as f64 + state.position as f64 / state.pairs as f64
     }
+}
+
+fn is_trained(job: &Job, path: &str) -> bool {
+    job.config.lora.is_none() || peft_name(path).is_some()
 }
 
 /// Factor of the gradients: PyTorch's `clip_grad_norm_`; `max_norm` 0 is off.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use asft_model::{lora::peft_name, parameters};
-use asft_train::{Job, Reference, RunConfig, Trainer};
+use asft_train::{Alone, Job, Reference, RunConfig, Trainer};
 use burn::{
     backend::{Autodiff, Flex},
     module::AutodiffModule,
@@ -59,8 +59,8 @@ fn config(model: &Path, lora: &str, objective: &str, more: &[String]) -> RunConf
 fn trainer(config: RunConfig) -> Trainer<'static, A> {
     let mut job = Job::read(config).unwrap();
     let device = Box::leak(Box::default());
-    let reference = Reference::prepare(&mut job, device, |_, _| true).unwrap().unwrap();
-    Trainer::new(job, reference, None, device).unwrap()
+    let reference = Reference::prepare(&mut job, &Alone, device, |_, _| true).unwrap().unwrap();
+    Trainer::new(job, reference, None, &Alone, device).unwrap()
 }
 
 /// The trainer of a golden run with more assignments.

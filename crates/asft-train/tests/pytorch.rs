@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use asft_core::{Objective, PairScores};
-use asft_train::{Job, Reference, RunConfig, Trainer};
+use asft_train::{Alone, Job, Reference, RunConfig, Trainer};
 use burn::backend::{Autodiff, Flex};
 use serde_json::{Value, json};
 
@@ -54,8 +54,8 @@ fn trainer_with(
         scored = done;
         true
     };
-    let reference = Reference::prepare(&mut job, device, go_on).unwrap().unwrap();
-    (Trainer::new(job, reference, None, device).unwrap(), scored)
+    let reference = Reference::prepare(&mut job, &Alone, device, go_on).unwrap().unwrap();
+    (Trainer::new(job, reference, None, &Alone, device).unwrap(), scored)
 }
 
 fn close(what: &str, got: f64, expected: f64, relative: f64) {
@@ -181,7 +181,7 @@ fn a_stopped_first_pass_keeps_what_it_has() {
     let mut calls = vec![];
     for stop_at in [3, usize::MAX] {
         let mut job = Job::read(RunConfig::parse(&config, "test", None, &[]).unwrap()).unwrap();
-        let reference = Reference::<Flex>::prepare(&mut job, &Default::default(), |done, total| {
+        let reference = Reference::<Flex>::prepare(&mut job, &Alone, &Default::default(), |done, total| {
             calls.push((done, total));
             done < stop_at
         });

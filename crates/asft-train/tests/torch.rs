@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use asft_model::TrainBackend;
-use asft_train::{Job, Reference, RunConfig, Trainer};
+use asft_train::{Alone, Job, Reference, RunConfig, Trainer};
 use burn::backend::{Autodiff, Flex, LibTorch};
 use serde_json::json;
 
@@ -21,7 +21,7 @@ fn steps<A: TrainBackend>(checkpoint: &str, dtype: &str, segments: usize) -> Vec
     );
     let job = Job::read(RunConfig::parse(&config, "test", None, &[]).unwrap()).unwrap();
     let device = Default::default();
-    let mut trainer = Trainer::<A>::new(job, Reference::None, None, &device).unwrap();
+    let mut trainer = Trainer::<A>::new(job, Reference::None, None, &Alone, &device).unwrap();
     let mut step = || {
         let row = trainer.make_step().unwrap();
         let metrics = row.metrics;

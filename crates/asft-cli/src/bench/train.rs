@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use asft_data::{PairBatch, pack::ScoredRows};
 use asft_model::{AttentionLayout, LlamaConfig, TrainBackend};
-use asft_train::{Job, Reference, RunConfig, Trainer, memory};
+use asft_train::{Alone, Job, Reference, RunConfig, Trainer, memory};
 use clap::Args;
 use serde_json::json;
 
@@ -61,9 +61,10 @@ impl Work for Benchmark {
         let (pairs, total_steps) = (job.train.pairs.len(), job.total_steps);
         let (plan, expected) = (job.memory, job.memory.peak());
         let started = Instant::now();
-        let reference = Reference::prepare(&mut job, device, |_, _| true)?.expect("it is not stopped");
+        let reference =
+            Reference::prepare(&mut job, &Alone, device, |_, _| true)?.expect("it is not stopped");
         let reference_seconds = started.elapsed().as_secs_f64();
-        let mut trainer = Trainer::<A>::new(job, reference, None, device)?;
+        let mut trainer = Trainer::<A>::new(job, reference, None, &Alone, device)?;
         trainer.time_phases();
         let started = Instant::now();
         let (mut losses, mut seconds) = (vec![], vec![]);

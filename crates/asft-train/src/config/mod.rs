@@ -240,6 +240,9 @@ pub struct TrainSettings {
     /// Seed of the order of pairs, of fresh weights and, without `data.eval_seed`, of the held-out choice.
     #[serde(default = "default_seed")]
     pub seed: u64,
+    /// Seconds after which a rank of several that is silent is given up.
+    #[serde(default = "default_collective_timeout")]
+    pub collective_timeout: u64,
 }
 
 fn default_epochs() -> usize {
@@ -256,6 +259,10 @@ fn default_keep() -> usize {
 }
 fn default_seed() -> u64 {
     42
+}
+/// Seconds; more than rank 0 takes to write a checkpoint of 8 billion parameters.
+pub const fn default_collective_timeout() -> u64 {
+    600
 }
 
 /// `"auto"` or a number from 1.
@@ -302,7 +309,7 @@ impl<'de> Deserialize<'de> for Count {
 /// `"auto"` or a size such as `"3 GB"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MemoryBudget {
-    /// Three quarters of the memory that is free when the run starts.
+    /// Three quarters of the memory that is free when the run starts, shared with its other processes on the machine.
     #[default]
     Auto,
     /// So many bytes.

@@ -130,6 +130,9 @@ impl RunConfig {
                 return error(key, format!("must be at least {least}, got {value}"));
             }
         }
+        if self.train.collective_timeout == 0 {
+            return error("train.collective_timeout", "must be at least 1, got 0".to_owned());
+        }
         const MOST: usize = 1 << 30;
         for (key, value) in [
             ("train.epochs", self.train.epochs),
