@@ -10,10 +10,15 @@ use crate::{invariants, launch::cargo};
 /// A step: its name, arguments of cargo, and environment variables. No arguments: the invariants.
 type Step = (&'static str, Vec<&'static str>, &'static [(&'static str, &'static str)]);
 
+/// Where MPI is installed: two processes against one, with a program that knows of others.
+const RANKS: &str = "test --package asft-cli --features mpi --test asft --locked -- ranks::two_ranks";
+
 /// Runs all steps; the exit code is 1 if one fails.
 pub fn run() -> Result<ExitCode, String> {
     let mut times: Vec<(&str, Duration)> = vec![];
-    for (name, arguments, environment) in steps(has_nextest()) {
+    let nextest = runs(&cargo(), &["nextest", "--version"]);
+    let mpi = runs("mpirun", &["--version"]) && runs("mpicc", &["--version"]);
+    for (name, arguments, environment) in steps(nextest, mpi) {
         println!("── {name}");
         let start = Instant::now();
         let failure = match arguments.is_empty() {
@@ -31,7 +36,7 @@ pub fn run() -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn steps(nextest: bool) -> Vec<Step> {
+fn steps(nextest: bool, mpi: bool) -> Vec<Step> {
     // Burn's autodiff is safe on one thread of a process only. nextest has one process for each test.
     let tests: Vec<_> = match nextest {
         true => "nextest run --workspace --locked --no-fail-fast".split(' ').collect(),
@@ -39,7 +44,7 @@ fn steps(nextest: bool) -> Vec<Step> {
             .split(' ')
             .collect(),
     };
-    vec![
+    let mut steps: Vec<Step> = vec![
         ("format", "fmt --all --check".split(' ').collect(), &[]),
         ("invariants", vec![], &[]),
         ("clippy", "clippy --workspace --all-targets --locked -- -D warnings".split(' ').collect(), &[]),
@@ -64,13 +69,17 @@ fn steps(nextest: bool) -> Vec<Step> {
             "doc --workspace --no-deps --locked".split(' ').collect(),
             &[("RUSTDOCFLAGS", "-D warnings")],
         ),
-    ]
+    ];
+    if mpi {
+        steps.push(("several ranks", RANKS.split(' ').collect(), &[]));
+    }
+    steps
 }
 
-fn has_nextest() -> bool {
-    let mut version = Command::new(cargo());
-    version.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
-    version.status().is_ok_and(|status| status.success())
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
@@ -98,10 +107,16 @@ mod tests {
         for (nextest, first, last) in
             [(true, "nextest", "--no-fail-fast"), (false, "test", "--test-threads=1")]
         {
-            let steps = steps(nextest);
+            let steps = steps(nextest, true);
             let (_, tests, _) = steps.iter().find(|(name, ..)| *name == "tests").unwrap();
             assert_eq!((tests[0], tests[tests.len() - 1]), (first, last));
         }
+    }
+
+    #[test]
+    fn several_processes_are_tested_where_there_is_an_mpirun() {
+        let has = |mpi| steps(true, mpi).iter().any(|(name, ..)| *name == "several ranks");
+        assert_eq!((has(true), has(false)), (true, false));
     }
 
     #[test]

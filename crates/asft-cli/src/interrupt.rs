@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM. A hang-up is left alone, so that nohup means what it says.
+//! Ctrl-C, SIGTERM, and SIGUSR1, which mpirun hands on to its processes. A hang-up is left alone, so that nohup means what it says.
 
 use crate::failure::Failure;
 
@@ -6,10 +6,10 @@ use crate::failure::Failure;
 #[cfg(unix)]
 pub fn on_interrupt(mut act: impl FnMut() + Send + 'static) -> Result<(), Failure> {
     use signal_hook::{
-        consts::{SIGINT, SIGTERM},
+        consts::{SIGINT, SIGTERM, SIGUSR1},
         iterator::Signals,
     };
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| Failure::Run(error.into()))?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(|error| Failure::Run(error.into()))?;
     std::thread::spawn(move || signals.forever().for_each(|_| act()));
     Ok(())
 }

@@ -186,6 +186,14 @@ mod tests {
     use super::*;
     use crate::Origin;
 
+    #[test]
+    fn shards_are_about_equal_and_in_order() {
+        assert_eq!(shards(&[5, 9, 3, 4, 2], 2), [vec![1, 4], vec![0, 2, 3]]);
+        assert_eq!(shards(&[7, 7], 4), [vec![0], vec![1], vec![], vec![]]);
+        assert_eq!(shards(&[], 2), [vec![0; 0], vec![]]);
+        assert_eq!(shards(&[3, 1, 2], 1), [vec![0, 1, 2]]);
+    }
+
     /// Pairs whose tokens are all different, so that a label tells where it was taken from.
     fn pairs(lengths: &[(usize, usize, usize)]) -> Vec<EncodedPair> {
         let mut next = 100;

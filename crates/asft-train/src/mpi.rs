@@ -31,6 +31,8 @@ const TAG: i32 = 0;
 /// How long the thread looks for messages without a pause; waiting for a rank that still computes takes longer.
 const BUSY: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_micros(200);
+/// How often the caller looks whether messages still come.
+const WAIT: Duration = Duration::from_millis(100);
 
 /// One of several processes that `mpirun` started.
 #[derive(Debug)]
@@ -79,22 +81,26 @@ impl Mpi {
         work: impl FnOnce(&Link) -> R + Send + 'static,
     ) -> Result<R, CollectiveError> {
         let began = Instant::now();
-        self.watch.waiting_for(&[]);
         let (reply, done) = mpsc::channel();
         let gone = || CollectiveError::Broken { rank: self.rank, what: "its thread has ended".into() };
         let work = Box::new(move |link: &Link| drop(reply.send(work(link))));
         self.work.send(work).map_err(|_| gone())?;
+        // Counted in short waits: the clock also runs while this process itself is stopped, which is no other's fault.
+        let (mut waited, mut seen) = (Duration::ZERO, 0);
         let result = loop {
-            let quiet = self.watch.quiet();
-            if quiet >= self.timeout {
-                self.watch.given_up.store(true, Ordering::Relaxed);
-                let (rank, silent) = (self.rank, self.watch.silent());
-                break Err(CollectiveError::Silent { rank, silent, seconds: self.timeout.as_secs() });
-            }
-            match done.recv_timeout(self.timeout - quiet) {
+            match done.recv_timeout(WAIT) {
                 Ok(result) => break Ok(result),
-                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break Err(gone()),
+                Err(RecvTimeoutError::Timeout) => waited += WAIT,
+            }
+            let (done, silent) = self.watch.look();
+            if done != seen {
+                (waited, seen) = (Duration::ZERO, done);
+            }
+            if waited >= self.timeout {
+                self.watch.given_up.store(true, Ordering::Relaxed);
+                let (rank, seconds) = (self.rank, self.timeout.as_secs());
+                break Err(CollectiveError::Silent { rank, silent, seconds });
             }
         };
         self.seconds.set(self.seconds.get() + began.elapsed().as_secs_f64());
@@ -135,33 +141,25 @@ impl Collective for Mpi {
 }
 
 /// What the thread tells of the messages that it waits for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Watch {
-    /// When one was last done, and the ranks of the others.
-    waiting: Mutex<(Instant, Vec<usize>)>,
+    /// How often one was done, and the ranks of the others.
+    waiting: Mutex<(u64, Vec<usize>)>,
     given_up: AtomicBool,
 }
 
-impl Default for Watch {
-    fn default() -> Self {
-        Self { waiting: Mutex::new((Instant::now(), vec![])), given_up: AtomicBool::new(false) }
-    }
-}
-
 impl Watch {
-    fn waiting_for(&self, ranks: &[usize]) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), ranks.to_vec());
+    fn waiting_for(&self, ranks: Vec<usize>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting = (waiting.0 + 1, ranks);
     }
 
-    fn quiet(&self) -> Duration {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).0.elapsed()
-    }
-
-    fn silent(&self) -> Vec<usize> {
-        let mut ranks = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+    /// How often something was done, and the ranks that are waited for.
+    fn look(&self) -> (u64, Vec<usize>) {
+        let (done, mut ranks) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone();
         ranks.sort_unstable();
         ranks.dedup();
-        ranks
+        (done, ranks)
     }
 }
 
@@ -231,7 +229,7 @@ impl Link {
                 pending.push((rank, to.immediate_send_with_tag(scope, *values, TAG)));
             }
             let mut last = Instant::now();
-            self.watch.waiting_for(&ranks(&pending));
+            self.watch.waiting_for(ranks(&pending));
             while !pending.is_empty() {
                 let before = pending.len();
                 pending = pending
@@ -240,7 +238,7 @@ impl Link {
                     .collect();
                 if pending.len() < before {
                     last = Instant::now();
-                    self.watch.waiting_for(&ranks(&pending));
+                    self.watch.waiting_for(ranks(&pending));
                 } else if self.watch.given_up.load(Ordering::Relaxed) {
                     loop {
                         thread::park();

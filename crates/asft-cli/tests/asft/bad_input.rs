@@ -41,7 +41,7 @@ const TRAIN: [&str; 3] = ["train", "--config", "config.toml"];
 
 #[test]
 fn settings() {
-    let cases: [(&str, &[&str]); 17] = [
+    let cases: [(&str, &[&str]); 18] = [
         (
             "optimizer.learning_rat=1",
             &["config.toml: optimizer.learning_rat: unknown key", "did you mean learning_rate"],
@@ -53,6 +53,7 @@ fn settings() {
         ("train.pairs_per_step=0", &["train.pairs_per_step: must be at least 1, got 0"]),
         ("train.epochs=-1", &["train.epochs"]),
         ("train.segments=0", &["train.segments"]),
+        ("train.collective_timeout=0", &["train.collective_timeout: must be at least 1"]),
         ("train.memory_budget=\"lots\"", &["train.memory_budget", "3 GB"]),
         ("objective.asft.beta=-1", &["objective.asft.beta: must be at least 0, got -1"]),
         ("objective.asft.gamma=1", &["objective.asft.gamma: unknown key"]),
@@ -341,6 +342,28 @@ fn output_directories() {
     score(pairs.to_str().unwrap(), "full", &["full", "is a directory"]);
     std::fs::copy(&pairs, scratch.path("own.jsonl")).unwrap();
     score("own.jsonl", "./own.jsonl", &["own.jsonl", "is the input itself"]);
+}
+
+/// Each of the processes would train by itself, into the same directory; the first of them says so.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn several_processes_without_mpi() {
+    let scratch = Scratch::new();
+    scratch.config("");
+    for (rank, lines) in [("0", 1), ("3", 0)] {
+        let mut command = scratch.command(&TRAIN);
+        command.envs([("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_RANK", rank)]);
+        let output = command.output().unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert_eq!(message.lines().count(), lines, "{message}");
+        assert!(
+            lines == 0 || message.contains("mpirun started 4 processes, but this asft was built without MPI")
+        );
+        assert!(!scratch.path("run").exists());
+    }
+    let mut alone = scratch.command(&[&TRAIN[..], &["--set", "train.max_steps=1"]].concat());
+    assert!(alone.env("OMPI_COMM_WORLD_SIZE", "1").output().unwrap().status.success());
 }
 
 fn replace(path: &Path, from: &str, to: &str) {

@@ -7,5 +7,7 @@ mod compare;
 mod eval;
 mod generate;
 mod lora;
+#[cfg(all(target_os = "linux", feature = "mpi"))]
+mod ranks;
 mod resume;
 mod support;

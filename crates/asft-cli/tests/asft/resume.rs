@@ -11,12 +11,16 @@ use crate::support::Scratch;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+/// What differs between two runs that do the same.
+const TIMES: [&str; 6] =
+    ["seconds", "pairs_per_second", "tokens_per_second", "peak_memory_bytes", "ranks", "communication_share"];
+
 /// Rows of `metrics.jsonl` without times and memory.
-fn metrics(run: &Path) -> Vec<Value> {
+pub fn metrics(run: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let row = |line: &str| {
         let mut row: Value = serde_json::from_str(line).unwrap();
-        for key in ["seconds", "pairs_per_second", "tokens_per_second", "peak_memory_bytes"] {
+        for key in TIMES {
             row.as_object_mut().unwrap().remove(key);
         }
         row
@@ -25,7 +29,7 @@ fn metrics(run: &Path) -> Vec<Value> {
 }
 
 /// Every file of the newest checkpoint but the manifest, and every per-pair evaluation.
-fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for directory in ["latest", "evaluations"] {
         for entry in std::fs::read_dir(run.join(directory)).unwrap() {
@@ -37,7 +41,7 @@ fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn steps_made(run: &Path) -> usize {
+pub fn steps_made(run: &Path) -> usize {
     std::fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.matches("\"train\"").count())
 }
 
