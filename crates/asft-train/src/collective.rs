@@ -78,10 +78,8 @@ pub enum CollectiveError {
         rank: usize,
     },
     /// The library that carries messages stopped.
-    #[error("rank {rank} can exchange nothing with the others: {what}")]
+    #[error("MPI does not work here: {what}")]
     Broken {
-        /// The rank that says so.
-        rank: usize,
         /// Why.
         what: String,
     },

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     checkpoint::{check_base, digest_of_files, hex, verify_if_of_a_run},
+    collective::{Collective, CollectiveError},
     config::{Count, DataSettings, ReferenceMode, RunConfig},
     error::TrainError,
     memory::{MemoryPlan, StepLoad, TrainedModel, budget_bytes},
@@ -244,6 +245,17 @@ impl Job {
             reference_digest: reference.as_ref().map(|reference| reference.digest.clone()),
             reference,
         })
+    }
+
+    /// Takes the settings of the rank that has least memory, so that what is computed does not depend on who computes it.
+    pub(crate) fn plan_alike(&mut self, ranks: &dyn Collective) -> Result<(), CollectiveError> {
+        for (segments, tokens) in ranks.share(Ok((self.segments, self.micro_batch_tokens)))? {
+            self.segments = self.segments.max(segments);
+            self.micro_batch_tokens = self.micro_batch_tokens.min(tokens);
+        }
+        self.config.train.segments = Count::Exactly(self.segments);
+        self.config.train.micro_batch_tokens = Count::Exactly(self.micro_batch_tokens);
+        Ok(())
     }
 
     /// Type of the weights, which the backend must be able to train in.

@@ -69,9 +69,16 @@ impl Mpi {
             // To leave MPI means to wait for all others; whoever stops in the middle must not.
             std::mem::forget(link.universe.take());
         };
-        let broken = |what: String| CollectiveError::Broken { rank: 0, what };
+        let broken = |what: String| CollectiveError::Broken { what };
         thread::Builder::new().name("mpi".into()).spawn(speak).map_err(|error| broken(error.to_string()))?;
-        let (rank, size) = started.recv().map_err(|_| broken("MPI was started before".into()))?;
+        let (rank, size) = started.recv_timeout(timeout).map_err(|error| {
+            broken(match error {
+                RecvTimeoutError::Timeout => {
+                    format!("not all ranks have started within {} s", timeout.as_secs())
+                }
+                RecvTimeoutError::Disconnected => "MPI was started before".to_owned(),
+            })
+        })?;
         Ok(Self { rank, size, timeout, work, watch, seconds: Cell::new(0.0) })
     }
 
@@ -82,7 +89,7 @@ impl Mpi {
     ) -> Result<R, CollectiveError> {
         let began = Instant::now();
         let (reply, done) = mpsc::channel();
-        let gone = || CollectiveError::Broken { rank: self.rank, what: "its thread has ended".into() };
+        let gone = || CollectiveError::Broken { what: "the thread that speaks to it has ended".into() };
         let work = Box::new(move |link: &Link| drop(reply.send(work(link))));
         self.work.send(work).map_err(|_| gone())?;
         // Counted in short waits: the clock also runs while this process itself is stopped, which is no other's fault.

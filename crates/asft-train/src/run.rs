@@ -117,6 +117,7 @@ pub fn run<A: TrainBackend>(
     if ranks.rank() == 0 {
         RunDirectory::check_writable(job.config.train.output.as_ref())?;
     }
+    job.plan_alike(ranks)?;
     let reference = Reference::prepare(&mut job, ranks, device, |done, total| {
         observe(Event::Referencing { done, total });
         !interrupted.load(Ordering::Relaxed)
