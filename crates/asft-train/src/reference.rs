@@ -140,27 +140,22 @@ fn complete<B: LlamaBackend>(
 ) -> Result<bool, TrainError> {
     let all = pairs(job);
     let first = ranks.rank() == 0;
-    let mut missing = cache.missing(&all);
-    if first && !missing.is_empty() {
-        cache.lock()?;
-        missing = cache.missing(&all);
+    let mut scorer = None;
+    if ranks.first(!cache.missing(&all).is_empty())? {
+        let config = model.config.clone();
+        let loaded: Result<Llama<B>, TrainError> = model.load(job.config.model.dtype, device);
+        scorer = Some((ranks.agree(loaded, |_| Default::default())?, config));
+        if first {
+            cache.lock()?;
+        }
     }
     if ranks.size() > 1 {
         let known: Vec<Option<ReferenceSums>> =
             ranks.first(all.iter().map(|pair| cache.get(pair)).collect())?;
-        if !first {
-            let known = all.iter().zip(known).filter_map(|(pair, sums)| Some((*pair, sums?)));
-            cache.learn(known);
-            missing = cache.missing(&all);
-        }
+        cache.learn(all.iter().zip(known).filter_map(|(pair, sums)| Some((*pair, sums?))));
     }
-    if missing.is_empty() {
-        cache.release()?;
-        return Ok(true);
-    }
-    let config = model.config.clone();
-    let model: Result<Llama<B>, TrainError> = model.load(job.config.model.dtype, device);
-    let model = ranks.agree(model, |_| Default::default())?;
+    let Some((model, config)) = scorer else { return Ok(true) };
+    let missing = cache.missing(&all);
     let lengths: Vec<usize> = missing.iter().map(|pair| pair.tokens()).collect();
     let own = shards(&lengths, ranks.size()).swap_remove(ranks.rank());
     let own_lengths: Vec<usize> = own.iter().map(|&pair| lengths[pair]).collect();
