@@ -30,8 +30,9 @@ DEFAULTS = {
     "nca": {"beta": 0.01},
     "bco": {"beta": 0.01, "delta": 0.0},
     "kto": {"beta": 0.1, "z": 0.0, "lambda_chosen": 1.0, "lambda_rejected": 1.0},
+    "apo_down": {"beta": 0.1},
 }
-WITH_REFERENCE = {"dpo", "robust", "hinge", "ipo", "sigmoid_norm", "nca", "bco", "kto"}
+WITH_REFERENCE = {"dpo", "robust", "hinge", "ipo", "sigmoid_norm", "nca", "bco", "kto", "apo_down"}
 
 
 def slope(f, x):
@@ -85,6 +86,7 @@ def align(name, h, s, T, ref):
         "bco": lambda: softplus(h["delta"] - beta * r_w) + softplus(beta * r_l - h["delta"]),
         "kto": lambda: h["lambda_chosen"] * (1 - sigma(beta * (r_w - h["z"])))
                        + h["lambda_rejected"] * (1 - sigma(beta * (h["z"] - r_l))),
+        "apo_down": lambda: sigma(beta * r_w) + 1 - sigma(beta * (r_w - r_l)),
     }
     return definitions[name]()
 
@@ -245,6 +247,7 @@ OTHERS = {
     "ipo": [{}, {"beta": 0.5, "nll_weight": 1.0}], "sigmoid_norm": [{}, {"beta": 0.1, "nll_weight": 1.0}],
     "nca": [{}, {"beta": 0.5, "nll_weight": 1.0}], "bco": [{}, {"beta": 0.5, "delta": -0.75}],
     "kto": [{}, {"beta": 0.5, "z": 1.5, "lambda_chosen": 0.75, "lambda_rejected": 1.5}],
+    "apo_down": [{}, {"beta": 0.5, "nll_weight": 1.0}],
 }
 cases += [case(f"{name}-{i}-{label}", name, hyper, p) for name, hypers in OTHERS.items()
           for i, hyper in enumerate(hypers) for label, p in (

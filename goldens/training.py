@@ -40,6 +40,7 @@ MORE_RUNS = [
     ("nca", {"beta": 0.5}),
     ("bco", {"beta": 0.5, "delta": 0.25}),
     ("kto", {"beta": 0.5, "z": 0.5, "lambda_rejected": 1.5}),
+    ("apo_down", {"beta": 0.5}),
     ("simpo", {"beta": 2.0, "gamma_beta_ratio": 0.5}),
     ("cpo", {"beta": 0.1, "nll_weight": 1.0, "nll_reduction": "token"}),
     ("slic", {"beta": 0.1, "nll_weight": 1.0}),
@@ -80,6 +81,8 @@ def preference(name, keys, s_w, s_l, t_w, t_l, ref_w, ref_l):
         case "kto":
             gain, loss = torch.sigmoid(beta * (r_w - keys["z"])), torch.sigmoid(beta * (keys["z"] - r_l))
             return (1 - gain) + keys["lambda_rejected"] * (1 - loss)
+        case "apo_down":
+            return torch.sigmoid(beta * r_w) + 1 - torch.sigmoid(beta * (r_w - r_l))
 
 
 def loss_of_step(name, keys, scored):

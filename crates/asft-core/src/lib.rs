@@ -34,6 +34,7 @@
 //! | `nca` ([`Nca`]) | `sp(-β·r_w) + ½·sp(β·r_w) + ½·sp(β·r_l)` | arXiv 2402.05369 |
 //! | `bco` ([`Bco`]) | `sp(δ - β·r_w) + sp(β·r_l - δ)` | arXiv 2404.04656, δ given |
 //! | `kto` ([`Kto`]) | `λ_w·σ(β·(z - r_w)) + λ_l·σ(β·(r_l - z))` | arXiv 2402.01306, z given |
+//! | `apo_down` ([`ApoDown`]) | `σ(β·r_w) + σ(β·(r_l - r_w))` | arXiv 2408.06266 |
 //!
 //! ASFT's probability is length-normalised. The paper does not say so, but with sums the rejected term of a
 //! 50-token answer has weight 1e-22 and the objective is SFT.

@@ -4,6 +4,7 @@
 //! What objectives share is not in it: the NLL ([`nll`]), reduction over a step ([`crate::step`]), metrics
 //! ([`crate::metrics`]). A new objective is a new file, its line in [`Objective`] and its row in the crate's table.
 
+mod apo_down;
 mod asft;
 mod bco;
 mod cpo;
@@ -24,21 +25,7 @@ mod slic;
 
 use serde::{Deserialize, Serialize};
 
-pub use asft::Asft;
-pub use bco::Bco;
-pub use cpo::Cpo;
-pub use dpo::Dpo;
-pub use hinge::Hinge;
-pub use ipo::Ipo;
-pub use kto::Kto;
-pub use nca::Nca;
 pub use nll::{NllReduction, NllScope};
-pub use orpo::Orpo;
-pub use robust::Robust;
-pub use sft::Sft;
-pub use sigmoid_norm::SigmoidNorm;
-pub use simpo::Simpo;
-pub use slic::Slic;
 
 use crate::error::ConfigError;
 use crate::numerics::DEFAULT_EPS;
@@ -104,7 +91,9 @@ pub(crate) trait Formula {
 }
 
 macro_rules! objectives {
-    ($($(#[$doc:meta])* $name:literal => $config:ident,)+) => {
+    ($($(#[$doc:meta])* $name:literal => $module:ident::$config:ident,)+) => {
+        $(pub use $module::$config;)+
+
         /// A preference objective with its settings: in TOML exactly one table `[objective.NAME]`.
         ///
         /// ```
@@ -151,33 +140,35 @@ macro_rules! objectives {
 
 objectives! {
     /// Aligned supervised fine-tuning.
-    "asft" => Asft,
+    "asft" => asft::Asft,
     /// Supervised fine-tuning on the chosen answer.
-    "sft" => Sft,
+    "sft" => sft::Sft,
     /// Odds-ratio preference optimisation.
-    "orpo" => Orpo,
+    "orpo" => orpo::Orpo,
     /// Simple preference optimisation.
-    "simpo" => Simpo,
+    "simpo" => simpo::Simpo,
     /// Contrastive preference optimisation.
-    "cpo" => Cpo,
+    "cpo" => cpo::Cpo,
     /// Sequence likelihood calibration.
-    "slic" => Slic,
+    "slic" => slic::Slic,
     /// Direct preference optimisation.
-    "dpo" => Dpo,
+    "dpo" => dpo::Dpo,
     /// Robust DPO.
-    "robust" => Robust,
+    "robust" => robust::Robust,
     /// Hinge loss on log-ratios.
-    "hinge" => Hinge,
+    "hinge" => hinge::Hinge,
     /// Identity preference optimisation.
-    "ipo" => Ipo,
+    "ipo" => ipo::Ipo,
     /// DPO on log-ratios per token.
-    "sigmoid_norm" => SigmoidNorm,
+    "sigmoid_norm" => sigmoid_norm::SigmoidNorm,
     /// Noise-contrastive alignment.
-    "nca" => Nca,
+    "nca" => nca::Nca,
     /// Binary classifier optimisation.
-    "bco" => Bco,
+    "bco" => bco::Bco,
     /// Kahneman–Tversky optimisation.
-    "kto" => Kto,
+    "kto" => kto::Kto,
+    /// Anchored preference optimisation, downwards.
+    "apo_down" => apo_down::ApoDown,
 }
 
 impl Objective {
@@ -258,6 +249,7 @@ mod tests {
             ("sigmoid_norm", json!({"beta": 5.0, "nll_weight": 0.0})),
             ("nca", json!({"beta": 0.01, "nll_weight": 0.0})),
             ("bco", json!({"beta": 0.01, "delta": 0.0, "nll_weight": 0.0})),
+            ("apo_down", json!({"beta": 0.1, "nll_weight": 0.0})),
             (
                 "kto",
                 json!({"beta": 0.1, "z": 0.0, "lambda_chosen": 1.0, "lambda_rejected": 1.0, "nll_weight": 0.0}),
@@ -351,7 +343,8 @@ mod tests {
             assert_eq!(objective.needs_rejected(), rejected, "{value}");
             assert!(!objective.needs_reference(), "{value}");
         }
-        let with_reference = ["dpo", "robust", "hinge", "ipo", "sigmoid_norm", "nca", "bco", "kto"];
+        let with_reference =
+            ["dpo", "robust", "hinge", "ipo", "sigmoid_norm", "nca", "bco", "kto", "apo_down"];
         for &name in Objective::NAMES {
             let objective = Objective::by_name(name).unwrap();
             assert_eq!(objective.needs_reference(), with_reference.contains(&name), "{name}");
