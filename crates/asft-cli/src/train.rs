@@ -49,6 +49,9 @@ pub struct Arguments {
     /// Reads and checks everything and prints the plan, without training.
     #[arg(long)]
     dry_run: bool,
+    /// Plans for pairs of so many tokens, prompt and both answers together, in place of those of the data.
+    #[arg(long, value_name = "N", requires = "dry_run", value_parser = clap::value_parser!(u32).range(1..))]
+    pair_tokens: Option<u32>,
     /// Prints the summary as one JSON object.
     #[arg(long)]
     json: bool,
@@ -73,7 +76,10 @@ fn train(
 ) -> Result<(), Failure> {
     let prepared = || -> Prepared {
         let (backend, config) = (arguments.backend.usable()?, config?);
-        let (job, resume) = asft_train::prepare(config, arguments.resume)?;
+        let (mut job, resume) = asft_train::prepare(config, arguments.resume)?;
+        if let Some(tokens) = arguments.pair_tokens {
+            job.plan_pairs_of(tokens as usize);
+        }
         Ok((backend, job, resume))
     };
     let (backend, job, resume) = ranks.agree(prepared(), |(backend, job, resume)| {
@@ -115,6 +121,7 @@ fn train(
 }
 
 fn describe(job: &Job, ranks: usize, as_json: bool) {
+    job.warn_beyond_budget();
     if job.config.model.path == quickstart::NAME && !as_json {
         note!(
             "quickstart: a tiny model with random weights on a small embedded data set; a demonstration, no benchmark"

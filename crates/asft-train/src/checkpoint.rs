@@ -41,6 +41,9 @@ pub struct RunState {
     /// Digest of the model under the adapters, where it is adapters that are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// Gradient norm of the last step, where the next one is clipped by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_norm: Option<f64>,
 }
 
 /// Lists every file of a checkpoint with its length and digest; written last, so that a directory with a

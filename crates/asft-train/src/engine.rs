@@ -7,7 +7,7 @@ use asft_data::PairBatch;
 use asft_model::{Block, Llama, LlamaBackend, LlamaConfig, Stream, TrainBackend, head, parameters};
 use burn::{
     module::AutodiffModule,
-    tensor::{DType, Tensor, backend::AutodiffBackend},
+    tensor::{DType, Int, Tensor, backend::AutodiffBackend},
 };
 
 use crate::{
@@ -53,10 +53,6 @@ pub struct MicroBatch<'a> {
 
 /// Forward and backward pass of one micro-batch: adds its part of the step's gradient to `gradients` and
 /// returns each pair's part of the step's loss.
-///
-/// Blocks before the last segment run without autodiff and leave only their segment's input behind. The head
-/// gives scores, losses and the gradient by its input; from there the gradient walks back through the norm and
-/// one segment after the other. Parameters that are not tracked get no gradient.
 pub fn accumulate<A: TrainBackend>(
     model: &Llama<A>,
     config: &LlamaConfig,
@@ -65,51 +61,101 @@ pub fn accumulate<A: TrainBackend>(
     phases: &mut Phases,
     device: &A::Device,
 ) -> Result<Vec<PairLoss>, PairError> {
-    let MicroBatch { batch, objective, norm, references, segments, dropout } = micro_batch;
-    let frozen = model.valid();
-    let stream = Stream { dropout, ..Stream::new(config, batch, device) };
-    let tracked = stream.tracked::<A>();
-    let ids = frozen.ids(&batch.token_ids);
-
-    let mut segments = segment_ranges(model.model.layers.len(), segments);
-    let last = segments.pop().expect("a model has at least one block");
-    let mut inputs = Vec::with_capacity(segments.len());
-    let (leaf, y) = phases.time::<A, _>("forward", device, || {
-        let mut x = frozen.embed(ids.clone());
-        for segment in &segments {
-            inputs.push(x.clone());
-            let blocks = &frozen.model.layers[segment.clone()];
-            x = blocks.iter().fold(x, |x, block| block.forward(x, &stream));
-        }
-        tracked_forward(&model.model.layers[last.clone()], x, &tracked)
-    });
-
-    let (losses, weighted) = phases.time::<A, _>("head", device, || {
-        let head = HeadPass::new(batch.scored(objective.needs_prompt_scores()), objective, norm, references);
-        let rows = model.model.norm.forward(y).select(0, row_index::<A>(head.rows(), device));
-        let weight = frozen.head_weight();
-        let head_path = model.head_weight_path();
-        let sum = model.head_weight().is_require_grad().then(|| match gradients.take(head_path) {
-            Some(sum) => sum.reshape(weight.dims()),
-            None => head::no_gradient(&weight),
-        });
-        let passed = head.run(rows.clone().inner(), &weight, sum)?;
-        if let Some(sum) = passed.weight_grad {
-            gradients.set(head_path, sum.reshape([weight.shape().num_elements()]));
-        }
-        Ok((passed.losses, rows * Tensor::from_inner(passed.hidden_grad)))
-    })?;
+    let (mut passage, losses) = Passage::begin(model, config, micro_batch, gradients, phases, device)?;
     phases.time::<A, _>("backward", device, || {
-        let mut grads = weighted.backward();
-        parameters::take_gradients(&model.model.norm, "model.norm", &mut grads, |path, grad| {
-            gradients.add(path, grad)
+        while passage.back(model, gradients).is_some() {}
+        passage.end(model, gradients, device);
+    });
+    Ok(losses)
+}
+
+/// A micro-batch on its way back: where its gradient has come to, and the inputs of the segments before.
+#[derive(Clone, Debug)]
+pub struct Passage<A: TrainBackend> {
+    ids: Tensor<A::InnerBackend, 1, Int>,
+    stream: Stream<A>,
+    /// Blocks and inputs of the segments that are still to be gone back through.
+    rest: Vec<(Range<usize>, Tensor<A::InnerBackend, 2>)>,
+    /// d loss / d what comes out of them, `[tokens, hidden]`.
+    gradient: Tensor<A::InnerBackend, 2>,
+}
+
+impl<A: TrainBackend> Passage<A> {
+    /// Forward through all blocks and the head, and back through the head and the last segment, whose gradients are added
+    /// to `gradients`.
+    ///
+    /// Blocks before the last segment run without autodiff and leave only their segment's input behind. The head
+    /// gives scores, losses and the gradient by its input; from there the gradient walks back through the norm and
+    /// one segment after the other. Parameters that are not tracked get no gradient.
+    pub fn begin(
+        model: &Llama<A>,
+        config: &LlamaConfig,
+        micro_batch: MicroBatch<'_>,
+        gradients: &mut Gradients<A::InnerBackend>,
+        phases: &mut Phases,
+        device: &A::Device,
+    ) -> Result<(Self, Vec<PairLoss>), PairError> {
+        let MicroBatch { batch, objective, norm, references, segments, dropout } = micro_batch;
+        let frozen = model.valid();
+        let stream = Stream { dropout, ..Stream::new(config, batch, device) };
+        let tracked = stream.tracked::<A>();
+        let ids = frozen.ids(&batch.token_ids);
+
+        let mut segments = segment_ranges(model.model.layers.len(), segments);
+        let last = segments.pop().expect("a model has at least one block");
+        let mut rest = Vec::with_capacity(segments.len());
+        let (leaf, y) = phases.time::<A, _>("forward", device, || {
+            let mut x = frozen.embed(ids.clone());
+            for segment in segments {
+                rest.push((segment.clone(), x.clone()));
+                x = frozen.model.layers[segment].iter().fold(x, |x, block| block.forward(x, &stream));
+            }
+            tracked_forward(&model.model.layers[last.clone()], x, &tracked)
         });
-        let mut dx = collect(model, last, leaf, &mut grads, gradients);
-        for (segment, input) in segments.into_iter().zip(inputs).rev() {
-            let (leaf, y) = tracked_forward(&model.model.layers[segment.clone()], input, &tracked);
-            let mut grads = (y * Tensor::from_inner(dx)).backward();
-            dx = collect(model, segment, leaf, &mut grads, gradients);
-        }
+
+        let (losses, weighted) = phases.time::<A, _>("head", device, || {
+            let scored = batch.scored(objective.needs_prompt_scores());
+            let head = HeadPass::new(scored, objective, norm, references);
+            let rows = model.model.norm.forward(y).select(0, row_index::<A>(head.rows(), device));
+            let weight = frozen.head_weight();
+            let head_path = model.head_weight_path();
+            let sum = model.head_weight().is_require_grad().then(|| match gradients.take(head_path) {
+                Some(sum) => sum.reshape(weight.dims()),
+                None => head::no_gradient(&weight),
+            });
+            let passed = head.run(rows.clone().inner(), &weight, sum)?;
+            if let Some(sum) = passed.weight_grad {
+                gradients.set(head_path, sum.reshape([weight.shape().num_elements()]));
+            }
+            Ok((passed.losses, rows * Tensor::from_inner(passed.hidden_grad)))
+        })?;
+        let gradient = phases.time::<A, _>("backward", device, || {
+            let mut grads = weighted.backward();
+            parameters::take_gradients(&model.model.norm, "model.norm", &mut grads, |path, grad| {
+                gradients.add(path, grad)
+            });
+            collect(model, last, leaf, &mut grads, gradients)
+        });
+        Ok((Self { ids, stream: tracked, rest, gradient }, losses))
+    }
+
+    /// Goes back through one segment more, whose blocks are returned; `None` where none is left. Its gradients are added
+    /// to `gradients`.
+    pub fn back(
+        &mut self,
+        model: &Llama<A>,
+        gradients: &mut Gradients<A::InnerBackend>,
+    ) -> Option<Range<usize>> {
+        let (segment, input) = self.rest.pop()?;
+        let (leaf, y) = tracked_forward(&model.model.layers[segment.clone()], input, &self.stream);
+        let mut grads = (y * Tensor::from_inner(self.gradient.clone())).backward();
+        self.gradient = collect(model, segment.clone(), leaf, &mut grads, gradients);
+        Some(segment)
+    }
+
+    /// Adds the gradient of the embedding, to which all segments have to have been gone back.
+    pub fn end(self, model: &Llama<A>, gradients: &mut Gradients<A::InnerBackend>, device: &A::Device) {
+        assert!(self.rest.is_empty(), "the gradient has not come to the embedding");
         let embedding = model.model.embed_tokens.weight.val();
         if !embedding.is_require_grad() {
             return;
@@ -118,17 +164,17 @@ pub fn accumulate<A: TrainBackend>(
         let sum = gradients
             .take(EMBEDDING)
             .map_or_else(|| Tensor::zeros(shape, (device, DType::F32)), |sum| sum.reshape(shape));
-        let sum = A::InnerBackend::add_rows(sum, ids, dx);
+        let sum = A::InnerBackend::add_rows(sum, self.ids, self.gradient);
         gradients.set(EMBEDDING, sum.reshape([length]));
-    });
-    Ok(losses)
+    }
 }
 
-const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Path of the embedding, which with tied weights is the head too.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// Splits `layers` blocks into `segments` runs, all but the last of one block: an input costs a fraction of a block's
 /// insides, so longer runs would save less, and what fits is kept.
-fn segment_ranges(layers: usize, segments: usize) -> Vec<Range<usize>> {
+pub fn segment_ranges(layers: usize, segments: usize) -> Vec<Range<usize>> {
     let alone = segments.clamp(1, layers.max(1)) - 1;
     (0..alone).map(|block| block..block + 1).chain(std::iter::once(alone..layers)).collect()
 }

@@ -23,6 +23,14 @@ pub enum TrainError {
     /// Several processes cannot go on together.
     #[error("{0}")]
     Collective(#[from] CollectiveError),
+    /// No model has this shape's name.
+    #[error("model.path: {path:?} names no shape\nhint: one of {known}, or a model on disk")]
+    Shape {
+        /// As it was typed.
+        path: String,
+        /// What there is.
+        known: String,
+    },
     /// The backend does not train in the type that was asked for.
     #[error("model.dtype: this backend does not train in {}\nhint: --backend tch does; on any other leave model.dtype at \"f32\"", .0.name())]
     WeightType(WeightType),

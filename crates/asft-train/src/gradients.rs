@@ -11,7 +11,7 @@ use crate::collective::{Collective, CollectiveError};
 const TOGETHER: usize = 1 << 22;
 
 /// Flat gradients by parameter path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Gradients<B: LlamaBackend> {
     sums: BTreeMap<String, Tensor<B, 1>>,
 }
@@ -43,18 +43,25 @@ impl<B: LlamaBackend> Gradients<B> {
         self.sums.insert(path.to_owned(), sum);
     }
 
+    /// Takes out the sums of the parameters whose paths `belongs` names.
+    pub fn split_off(&mut self, belongs: impl Fn(&str) -> bool) -> Self {
+        let (taken, left) = std::mem::take(&mut self.sums).into_iter().partition(|(path, _)| belongs(path));
+        self.sums = left;
+        Self { sums: taken }
+    }
+
     /// Sums with those of all ranks. `parameters` are the paths and lengths of all that is trained, in an order that is
     /// the same on every rank; a rank without pairs has no gradient of its own and adds none.
     pub fn all_reduce(
         &mut self,
-        parameters: &[(String, usize)],
+        parameters: &[&(String, usize)],
         ranks: &dyn Collective,
         device: &B::Device,
     ) -> Result<(), CollectiveError> {
         let mut rest = parameters;
         while !rest.is_empty() {
             let mut together = 0;
-            let fits = |(_, length): &&(String, usize)| {
+            let fits = |(_, length): &&&(String, usize)| {
                 let fits = together == 0 || together + length <= TOGETHER;
                 together += length;
                 fits
@@ -79,8 +86,8 @@ impl<B: LlamaBackend> Gradients<B> {
         Ok(())
     }
 
-    /// Euclidean norm over all parameters.
-    pub fn norm(&self) -> f64 {
-        self.sums.values().map(|gradient| B::sum_of_squares(gradient.clone())).sum::<f64>().sqrt()
+    /// Square of the Euclidean norm over all parameters.
+    pub fn sum_of_squares(&self) -> f64 {
+        self.sums.values().map(|gradient| B::sum_of_squares(gradient.clone())).sum()
     }
 }

@@ -24,12 +24,15 @@ use crate::{
     memory::{MemoryPlan, StepLoad, TrainedModel, budget_bytes},
     quickstart,
     schedule::Schedule,
+    shapes,
 };
 
 /// The inputs of a training run.
 pub struct Job {
     /// The configuration, `auto` values resolved.
     pub config: RunConfig,
+    /// The configuration before they were.
+    given: RunConfig,
     /// Shape of the model.
     pub model_config: LlamaConfig,
     /// Its tokenizer.
@@ -92,7 +95,7 @@ impl ReferenceModel {
         check_same_tokenizer(path.as_ref(), &own_tokenizer, tokenizer)?;
         let digest = match &weights {
             Weights::Saved(saved) => digest_of_files(&saved.files())?,
-            Weights::Random { seed } => hex(&Sha256::digest(format!("{path} {seed}"))),
+            Weights::Random { seed } => digest_of_random(path, *seed),
         };
         let quantization = match reference_is_base(config) {
             true => config.lora.as_ref().and_then(|lora| lora.quantization),
@@ -190,40 +193,13 @@ impl Job {
             0 => config.train.epochs * per_epoch,
             steps => steps,
         };
-        let budget = budget_bytes(config.train.memory_budget);
-        let train_lengths: Vec<usize> = train.pairs.iter().map(EncodedPair::tokens).collect();
-        let load = StepLoad::new(&train_lengths, config.train.pairs_per_step);
-        let fixed = (config.train.segments.exactly(), config.train.micro_batch_tokens.exactly());
-        let beside = match &reference {
-            Some(reference) if needs_reference_weights(&config) => {
-                (config.model.dtype.bytes() * reference.config.parameters()) as u64
-            }
-            _ => 0,
-        };
-        let trained = TrainedModel {
-            config: &model_config,
-            dtype: config.model.dtype,
-            state_dtype: config.optimizer.state_dtype,
-            lora: config.lora.as_ref(),
-        };
+        let lengths: Vec<usize> = train.pairs.iter().map(EncodedPair::tokens).collect();
+        let plan = plan(&config, &model_config, reference.as_ref(), &lengths);
         let trained_parameters = match config.lora {
             None => model_config.parameters() as u64,
-            Some(_) => trained.adapter_parameters(),
+            Some(_) => trained_model(&config, &model_config).adapter_parameters(),
         };
-        let plan = MemoryPlan::fit(&trained, load, fixed, beside, budget);
-        if let Some(budget) = budget.filter(|&budget| plan.peak() > budget) {
-            tracing::warn!(
-                "the run is expected to take {:.2} GB, more than the {:.2} GB of train.memory_budget; \
-                 lower data.max_length{}",
-                plan.peak() as f64 / 1e9,
-                budget as f64 / 1e9,
-                if fixed == (None, None) {
-                    ""
-                } else {
-                    ", or leave train.segments and train.micro_batch_tokens to \"auto\""
-                }
-            );
-        }
+        let given = config.clone();
         let MemoryPlan { segments, micro_batch_tokens, .. } = plan;
         config.train.segments = Count::Exactly(segments);
         config.train.micro_batch_tokens = Count::Exactly(micro_batch_tokens);
@@ -232,6 +208,7 @@ impl Job {
             memory: plan,
             data_digest: digest(train.pairs.iter().chain(eval.iter().flat_map(|eval| &eval.pairs))),
             config,
+            given,
             model_config,
             tokenizer,
             train,
@@ -245,6 +222,31 @@ impl Job {
             reference_digest: reference.as_ref().map(|reference| reference.digest.clone()),
             reference,
         })
+    }
+
+    /// Plans the memory again as if every pair had `tokens` tokens, prompt and both answers together.
+    pub fn plan_pairs_of(&mut self, tokens: usize) {
+        let lengths = vec![tokens; self.config.train.pairs_per_step];
+        self.memory = plan(&self.given, &self.model_config, self.reference.as_ref(), &lengths);
+        (self.segments, self.micro_batch_tokens) = (self.memory.segments, self.memory.micro_batch_tokens);
+    }
+
+    /// Warns where the plan does not fit the memory.
+    pub fn warn_beyond_budget(&self) {
+        let peak = self.memory.peak();
+        let Some(budget) = budget_bytes(self.given.train.memory_budget).filter(|&budget| peak > budget)
+        else {
+            return;
+        };
+        let train = &self.given.train;
+        let all_auto = (train.segments, train.micro_batch_tokens) == (Count::Auto, Count::Auto);
+        tracing::warn!(
+            "the run is expected to take {:.2} GB, more than the {:.2} GB of train.memory_budget; \
+             lower data.max_length{}",
+            peak as f64 / 1e9,
+            budget as f64 / 1e9,
+            if all_auto { "" } else { ", or leave train.segments and train.micro_batch_tokens to \"auto\"" }
+        );
     }
 
     /// Takes the settings of the rank that has least memory, so that what is computed does not depend on who computes it.
@@ -276,14 +278,25 @@ impl Job {
     ) -> Result<Llama<B>, TrainError> {
         let weight_type = self.weight_type::<B>(device)?;
         let weights = self.weights.take().expect("weights are read once");
-        let (lora, mut saved) = match (&self.config.lora, weights) {
-            (Some(lora), Weights::Saved(saved)) => (lora, saved),
-            (_, weights) => return weights.load(weight_type, None, &self.model_config, device),
+        let Some(lora) = &self.config.lora else {
+            return weights.load(weight_type, None, &self.model_config, device);
         };
-        let model = saved.load_base(weight_type, lora.quantization, device)?;
-        Ok(match adapter.or(saved.adapter_mut()) {
-            Some(adapter) => model.with_adapters(lora, adapter)?,
-            None => model.with_adapters(lora, &mut FreshAdapter::new(self.config.train.seed))?,
+        let fresh = &mut FreshAdapter::new(self.config.train.seed);
+        Ok(match weights {
+            Weights::Saved(mut saved) => {
+                let model = saved.load_base(weight_type, lora.quantization, device)?;
+                match adapter.or(saved.adapter_mut()) {
+                    Some(adapter) => model.with_adapters(lora, adapter)?,
+                    None => model.with_adapters(lora, fresh)?,
+                }
+            }
+            random => {
+                let model = random.load::<B>(weight_type, lora.quantization, &self.model_config, device)?;
+                match adapter {
+                    Some(adapter) => model.with_adapters(lora, adapter)?,
+                    None => model.with_adapters(lora, fresh)?,
+                }
+            }
         })
     }
 
@@ -300,6 +313,35 @@ impl Job {
 
 fn reference_is_base(config: &RunConfig) -> bool {
     config.lora.is_some() && config.reference.path.is_empty()
+}
+
+/// The fastest settings that fit the memory, or those that are given, for pairs of these lengths.
+fn plan(
+    config: &RunConfig,
+    shape: &LlamaConfig,
+    reference: Option<&ReferenceModel>,
+    lengths: &[usize],
+) -> MemoryPlan {
+    let budget = budget_bytes(config.train.memory_budget);
+    let load = StepLoad::new(lengths, config.train.pairs_per_step);
+    let fixed = (config.train.segments.exactly(), config.train.micro_batch_tokens.exactly());
+    let beside = match reference {
+        Some(reference) if needs_reference_weights(config) => {
+            (config.model.dtype.bytes() * reference.config.parameters()) as u64
+        }
+        _ => 0,
+    };
+    MemoryPlan::fit(&trained_model(config, shape), load, fixed, beside, budget)
+}
+
+fn trained_model<'a>(config: &'a RunConfig, shape: &'a LlamaConfig) -> TrainedModel<'a> {
+    TrainedModel {
+        config: shape,
+        dtype: config.model.dtype,
+        state_dtype: config.optimizer.state_dtype,
+        lora: config.lora.as_ref(),
+        in_backward: config.optimizer.in_backward,
+    }
 }
 
 /// Whether weights of a reference model stand beside those that are trained.
@@ -324,9 +366,16 @@ pub fn open_checkpoint(path: &Path) -> Result<(SavedModel, Tokenizer), TrainErro
 /// What adapters are to be trained on, and that an adapter which is there already can go on as `lora` has it.
 fn base_model(path: &str, weights: &Weights, lora: &LoraConfig) -> Result<BaseModel, TrainError> {
     let refused = |what: String| TrainError::Adapter { path: path.into(), what };
-    let Weights::Saved(saved) = weights else {
-        let what = "this model has no file, so nothing could use an adapter of it\nhint: leave [lora] out, or name a model on disk in model.path";
-        return Err(refused(what.to_owned()));
+    let saved = match weights {
+        Weights::Saved(saved) => saved,
+        // To measure what adapters take; the adapter has no other use.
+        Weights::Random { seed } if shapes::named(path).is_some() => {
+            return Ok(BaseModel { name: path.to_owned(), digest: digest_of_random(path, *seed) });
+        }
+        Weights::Random { .. } => {
+            let what = "this model has no file, so nothing could use an adapter of it\nhint: leave [lora] out, or name a model on disk in model.path";
+            return Err(refused(what.to_owned()));
+        }
     };
     let base = saved.base();
     let name = match saved.adapter() {
@@ -351,6 +400,11 @@ fn base_model(path: &str, weights: &Weights, lora: &LoraConfig) -> Result<BaseMo
     Ok(BaseModel { name, digest: digest_of_files(&base.files())? })
 }
 
+/// Stands for the digest of files that random weights do not have.
+fn digest_of_random(path: &str, seed: u64) -> String {
+    hex(&Sha256::digest(format!("{path} {seed}")))
+}
+
 /// Fails where the reference model at `path` takes other tokens than the model that is trained.
 pub fn check_same_tokenizer(
     path: &Path,
@@ -369,9 +423,17 @@ fn open_model(path: &str, seed: u64) -> Result<(Weights, LlamaConfig, Tokenizer)
     if path == quickstart::NAME {
         return Ok((Weights::Random { seed }, quickstart::model_config()?, quickstart::tokenizer()?));
     }
+    if let Some(shape) = shapes::named(path) {
+        return Ok((Weights::Random { seed }, shape?, quickstart::tokenizer()?));
+    }
     let (saved, tokenizer) = open_checkpoint(Path::new(path))?;
     let config = saved.config().clone();
     Ok((Weights::Saved(Box::new(saved)), config, tokenizer))
+}
+
+/// The shape of the model that a path names, as `model.path` does.
+pub fn shape_of(path: &str) -> Result<LlamaConfig, TrainError> {
+    Ok(open_model(path, 0)?.1)
 }
 
 /// Warns where pairs may be longer than the model was made for.

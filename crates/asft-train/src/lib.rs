@@ -30,6 +30,8 @@ mod resume;
 mod run;
 pub mod run_directory;
 mod schedule;
+mod shapes;
+mod step;
 mod tensorboard;
 mod trainer;
 
@@ -37,7 +39,9 @@ pub use asft_core::Metrics;
 pub use collective::{Alone, Collective, CollectiveError, Facts};
 pub use config::{ConfigError, RunConfig};
 pub use error::{StepError, TrainError};
-pub use job::{BaseModel, Job, check_same_tokenizer, load_options, open_checkpoint, warn_beyond_positions};
+pub use job::{
+    BaseModel, Job, check_same_tokenizer, load_options, open_checkpoint, shape_of, warn_beyond_positions,
+};
 pub use metrics::{Kind, MetricsRow};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;

@@ -77,6 +77,8 @@ pub struct TrainedModel<'a> {
     pub state_dtype: WeightType,
     /// The adapters, where they are what is trained.
     pub lora: Option<&'a LoraConfig>,
+    /// Whether gradients are applied segment by segment in the backward pass.
+    pub in_backward: bool,
 }
 
 impl TrainedModel<'_> {
@@ -110,7 +112,7 @@ impl MemoryPlan {
         micro_batch_tokens: usize,
         reference: u64,
     ) -> Self {
-        let TrainedModel { config, dtype, state_dtype, lora } = *model;
+        let TrainedModel { config, dtype, state_dtype, lora, in_backward } = *model;
         let weight = dtype.bytes() as u64;
         let parameters = config.parameters() as u64;
         let layers = config.num_hidden_layers as u64;
@@ -161,9 +163,36 @@ impl MemoryPlan {
             activations: weight * tokens * (hidden + 2 * kept),
             ..plan
         };
-        let phases = match segments {
-            1 => vec![at_the_head, after_the_last],
-            _ => vec![at_the_head, after_the_last, at_the_first_block],
+        let phases = match (in_backward, segments) {
+            (true, _) => {
+                // The inputs of all micro-batches wait until they go back together.
+                let inputs = weight * load.longest_step as u64 * segments as u64 * hidden;
+                let block = weight * tokens * (hidden + 2 * kept);
+                // The gradients above the blocks and of the last segment stay through the first step's search for
+                // the norm; the embedding's comes at its end, and is the head's where they are one.
+                let above = head + last * block_parameters;
+                let embedding = if config.tie_word_embeddings { 0 } else { head };
+                vec![
+                    Self {
+                        gradients: F32 * above,
+                        activations: inputs + weight * tokens * last * kept,
+                        ..at_the_head
+                    },
+                    Self {
+                        gradients: F32 * above + gradient * last * block_parameters,
+                        activations: inputs + weight * tokens * kept,
+                        ..plan
+                    },
+                    Self {
+                        gradients: F32 * (above + block_parameters) + gradient * block_parameters,
+                        activations: inputs + block,
+                        ..plan
+                    },
+                    Self { gradients: F32 * (above + embedding), activations: inputs, ..plan },
+                ]
+            }
+            (false, 1) => vec![at_the_head, after_the_last],
+            (false, _) => vec![at_the_head, after_the_last, at_the_first_block],
         };
         phases.into_iter().max_by_key(Self::peak).expect("a step has phases")
     }
@@ -300,7 +329,13 @@ mod tests {
 
     /// All weights are trained.
     fn whole(config: &LlamaConfig) -> TrainedModel<'_> {
-        TrainedModel { config, dtype: WeightType::F32, state_dtype: WeightType::F32, lora: None }
+        TrainedModel {
+            config,
+            dtype: WeightType::F32,
+            state_dtype: WeightType::F32,
+            lora: None,
+            in_backward: false,
+        }
     }
 
     #[test]
@@ -346,6 +381,23 @@ mod tests {
             (8 * config.parameters() as u64, whole.optimizer / 2)
         );
         assert_eq!(whole.peak() - halved.peak(), halved.optimizer);
+    }
+
+    #[test]
+    fn eight_billion_parameters_fit_one_card_where_gradients_are_applied_as_they_come() {
+        let config = crate::shapes::named("random:llama-3-8b").unwrap().unwrap();
+        let load = StepLoad::new(&[2048; 4], 4);
+        let whole = TrainedModel {
+            dtype: WeightType::Bf16,
+            state_dtype: WeightType::Bf16,
+            in_backward: true,
+            ..whole(&config)
+        };
+        let plan = MemoryPlan::fit(&whole, load, (Some(32), None), 0, Some(70 * GB));
+        // Weights and two moments are 6 bytes a parameter.
+        assert!((50 * GB..=70 * GB).contains(&plan.peak()), "{plan:?}");
+        let at_once = TrainedModel { in_backward: false, ..whole };
+        assert!(MemoryPlan::fit(&at_once, load, (Some(32), None), 0, Some(70 * GB)).peak() > 80 * GB);
     }
 
     #[test]

@@ -40,17 +40,21 @@ impl<B: LlamaBackend> AdamW<B> {
         &self.moments
     }
 
-    /// One step at `rate` with gradients scaled by `scale`; consumes the gradients as it goes.
+    /// Counts a step, whose gradients [`Self::apply`] is to be given, each once.
+    pub fn begin_step(&mut self) {
+        self.steps += 1;
+    }
+
+    /// Updates what has a gradient, at `rate` with gradients scaled by `scale`; consumes them as it goes.
     ///
     /// Norms do not decay; parameters without a gradient, such as frozen ones, are left alone.
-    pub fn step<A: TrainBackend<InnerBackend = B>>(
+    pub fn apply<A: TrainBackend<InnerBackend = B>>(
         &mut self,
         model: Llama<A>,
         mut gradients: Gradients<B>,
         rate: f64,
         scale: f64,
     ) -> Llama<A> {
-        self.steps += 1;
         let OptimizerSettings { betas, eps, weight_decay, state_dtype, .. } = self.settings;
         let corrections = betas.map(|beta| 1.0 - beta.powi(self.steps as i32));
         parameters::update(model, |path, value| {

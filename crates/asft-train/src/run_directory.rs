@@ -35,6 +35,8 @@ const LOCK: &str = ".lock";
 const CHECKPOINTS: &str = "checkpoints";
 const EVALUATIONS: &str = "evaluations";
 const TENSORBOARD: &str = "tensorboard";
+/// How names of files begin that are not written to their end.
+const UNFINISHED: &str = ".tmp";
 const SKELETON: [&str; 4] = [LOCK, CHECKPOINTS, EVALUATIONS, TENSORBOARD];
 /// TensorBoard takes every file with `tfevents` in its name.
 const EVENTS: &str = "events.out.tfevents.asft";
@@ -57,7 +59,7 @@ impl RunDirectory {
             let name = entry.map_err(|error| unusable(path, error.to_string()))?.file_name();
             let name = name.to_string_lossy();
             // A run that died before its configuration was written leaves only these.
-            if !(SKELETON.contains(&name.as_ref()) || name.starts_with(".tmp")) {
+            if !(SKELETON.contains(&name.as_ref()) || name.starts_with(UNFINISHED)) {
                 let what =
                     format!("holds {name:?} but no run\nhint: name a new or empty directory with --output");
                 return Err(unusable(path, what));
@@ -87,6 +89,10 @@ impl RunDirectory {
             Err(TryLockError::WouldBlock) => return Err(unusable(path, "another process is training here")),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
+        [path.to_owned(), path.join(EVALUATIONS), path.join(TENSORBOARD)]
+            .iter()
+            .try_for_each(|directory| remove_unfinished(directory))
+            .map_err(failed)?;
         write_atomically(&path.join(CONFIG), config.to_toml().as_bytes())?;
         let kept: Vec<MetricsRow> = match step {
             None => vec![],
@@ -187,10 +193,21 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     write().map_err(TrainError::io(path))
 }
 
+/// Removes what a killed [`write_atomically`] left in a directory that no other process writes to.
+fn remove_unfinished(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Temporary files that end up with the permissions of any other new file.
 fn new_file() -> tempfile::Builder<'static, 'static> {
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "changed on Unix only"))]
     let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

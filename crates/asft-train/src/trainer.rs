@@ -1,25 +1,20 @@
-//! The state of training and its two motions: an optimizer step and an evaluation.
+//! The state of training, and one of its two motions: an evaluation. The other, an optimizer step, is in [`crate::step`].
 
 use std::time::Instant;
 
 use asft_core::{MetricsSum, PairError, StepNorm};
-use asft_data::{
-    EncodedPair, PairBatch, Sampler,
-    pack::{micro_batches, shards},
-};
+use asft_data::{EncodedPair, Sampler, pack::shards};
 use asft_model::{Llama, TrainBackend, lora::peft_name, parameters};
 use burn::module::AutodiffModule;
 
 use crate::{
     checkpoint::{RunState, load_moments},
     collective::{Collective, Facts},
-    engine::{self, MicroBatch},
     error::{StepError, TrainError},
     evaluate::{ScoredPair, score_pairs, sum_metrics},
-    gradients::Gradients,
     job::Job,
     metrics::{Kind, MetricsRow},
-    optimizer::{AdamW, seed_of_chance},
+    optimizer::AdamW,
     phases::Phases,
     reference::Reference,
     resume::ResumePoint,
@@ -27,19 +22,21 @@ use crate::{
 
 /// A model in training. It writes nothing: [`crate::run`] keeps what it gives.
 pub struct Trainer<'a, A: TrainBackend> {
-    job: Job,
-    ranks: &'a dyn Collective,
-    device: &'a A::Device,
+    pub(crate) job: Job,
+    pub(crate) ranks: &'a dyn Collective,
+    pub(crate) device: &'a A::Device,
     /// Absent only inside [`Self::make_step`].
-    model: Option<Llama<A>>,
-    reference: Reference<A::InnerBackend>,
-    optimizer: AdamW<A::InnerBackend>,
-    sampler: Sampler,
-    step: usize,
-    last_pairs: Vec<usize>,
+    pub(crate) model: Option<Llama<A>>,
+    pub(crate) reference: Reference<A::InnerBackend>,
+    pub(crate) optimizer: AdamW<A::InnerBackend>,
+    pub(crate) sampler: Sampler,
+    pub(crate) step: usize,
+    pub(crate) last_pairs: Vec<usize>,
+    /// Gradient norm of the last step, where the next one is clipped by it.
+    pub(crate) last_norm: Option<f64>,
     /// Paths and lengths of all that is trained.
-    trained: Vec<(String, usize)>,
-    phases: Phases,
+    pub(crate) trained: Vec<(String, usize)>,
+    pub(crate) phases: Phases,
 }
 
 impl<'a, A: TrainBackend> Trainer<'a, A> {
@@ -99,6 +96,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
             sampler,
             step,
             last_pairs: vec![],
+            last_norm: resume.and_then(|resume| resume.state.grad_norm),
             trained,
             phases: Phases::default(),
         })
@@ -147,103 +145,12 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
             data: self.job.data_digest.clone(),
             reference: self.job.reference_digest().map(str::to_owned),
             base: self.job.base.as_ref().map(|base| base.digest.clone()),
+            grad_norm: self.last_norm,
         }
-    }
-
-    /// Makes one optimizer step. After an error the weights are those before it.
-    ///
-    /// Each rank takes its share of the step's pairs; what divides the loss is known to all before, so that their
-    /// gradients add up to those of a single process.
-    pub fn make_step(&mut self) -> Result<MetricsRow, StepError> {
-        let (started, communicated) = (Instant::now(), self.ranks.seconds());
-        let step = self.step + 1;
-        let indices = self.sampler.next_step(self.job.config.train.pairs_per_step);
-        let mut phases = std::mem::take(&mut self.phases);
-        let mut gradients = Gradients::default();
-        let own = self.accumulate(step, &indices, &mut gradients, &mut phases);
-        let mut metrics = MetricsSum::default();
-        self.ranks.share(own)?.iter().for_each(|part| metrics.merge(part));
-        if self.ranks.size() > 1 {
-            phases.time::<A, _>("communication", self.device, || {
-                gradients.all_reduce(&self.trained, self.ranks, self.device)
-            })?;
-        }
-        let grad_norm = phases.time::<A, _>("optimizer", self.device, || gradients.norm());
-        // Devices may add up in another order each: one norm for all keeps their weights the same.
-        let grad_norm = f64::from_bits(self.ranks.first(grad_norm.to_bits())?);
-        if !grad_norm.is_finite() {
-            return Err(StepError::Gradient { step, norm: grad_norm, pairs: indices });
-        }
-        let rate = self.job.schedule.rate(self.step);
-        let scale = clip_scale(grad_norm, self.job.config.optimizer.max_grad_norm);
-        let model = self.model.take().expect("a step always puts the model back");
-        let updated = phases
-            .time::<A, _>("optimizer", self.device, || self.optimizer.step(model, gradients, rate, scale));
-        self.model = Some(updated);
-        self.phases = phases;
-        self.step = step;
-        self.last_pairs.clone_from(&indices);
-
-        let metrics = metrics.mean().expect("a step has pairs");
-        let tokens = indices.iter().map(|&index| self.job.train.pairs[index].tokens()).sum();
-        let mut row = MetricsRow::new(Kind::Train, step, self.epoch(), metrics, indices.len(), tokens);
-        row.grad_norm = Some(grad_norm);
-        row.learning_rate = Some(rate);
-        Ok(self.timed(row, started, communicated))
-    }
-
-    /// Adds the gradients of this rank's share of a step's pairs, and gives the sums of their metrics.
-    fn accumulate(
-        &self,
-        step: usize,
-        indices: &[usize],
-        gradients: &mut Gradients<A::InnerBackend>,
-        phases: &mut Phases,
-    ) -> Result<MetricsSum, StepError> {
-        let train = &self.job.config.train;
-        let objective = &self.job.config.objective;
-        let all: Vec<&EncodedPair> = indices.iter().map(|&index| &self.job.train.pairs[index]).collect();
-        let norm = self.norm(&all);
-        let (own, pairs) = self.share_of(&all);
-        let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
-        let mut metrics = MetricsSum::default();
-        let drops = self.job.config.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
-        for range in micro_batches(&lengths, self.job.micro_batch_tokens) {
-            let pairs_of_batch = &pairs[range.clone()];
-            let batch = PairBatch::new(pairs_of_batch.iter().copied());
-            let references = phases.time::<A, _>("reference", self.device, || {
-                let trained = || self.model().valid();
-                self.reference.sums(pairs_of_batch, self.job.micro_batch_tokens, trained, self.device)
-            });
-            let first = own[range.start];
-            let micro_batch = MicroBatch {
-                batch: &batch,
-                objective,
-                norm: &norm,
-                references: &references,
-                segments: self.job.segments,
-                dropout: drops
-                    .then(|| seed_of_chance(train.seed, step, &format!("dropout of the pairs from {first}"))),
-            };
-            let losses = engine::accumulate(
-                self.model(),
-                &self.job.model_config,
-                micro_batch,
-                gradients,
-                phases,
-                self.device,
-            )
-            .map_err(|PairError { pair, source }| {
-                let pair = own[range.start + pair];
-                StepError::Loss { step, pair: indices[pair], origin: all[pair].origin.clone(), source }
-            })?;
-            losses.iter().for_each(|loss| metrics.add(&loss.metrics));
-        }
-        Ok(metrics)
     }
 
     /// What divides the loss over `pairs`.
-    fn norm(&self, pairs: &[&EncodedPair]) -> StepNorm {
+    pub(crate) fn norm(&self, pairs: &[&EncodedPair]) -> StepNorm {
         let objective = &self.job.config.objective;
         let nll_tokens =
             pairs.iter().map(|pair| objective.nll_tokens(pair.chosen.len(), Some(pair.prompt.len() - 1)));
@@ -251,14 +158,14 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
     }
 
     /// Which of `pairs` are this rank's, and they themselves.
-    fn share_of<'b>(&self, pairs: &[&'b EncodedPair]) -> (Vec<usize>, Vec<&'b EncodedPair>) {
+    pub(crate) fn share_of<'b>(&self, pairs: &[&'b EncodedPair]) -> (Vec<usize>, Vec<&'b EncodedPair>) {
         let lengths: Vec<usize> = pairs.iter().map(|pair| pair.tokens()).collect();
         let own = shards(&lengths, self.ranks.size()).swap_remove(self.ranks.rank());
         let own_pairs = own.iter().map(|&pair| pairs[pair]).collect();
         (own, own_pairs)
     }
 
-    fn timed(&self, row: MetricsRow, started: Instant, communicated: f64) -> MetricsRow {
+    pub(crate) fn timed(&self, row: MetricsRow, started: Instant, communicated: f64) -> MetricsRow {
         let communication = self.ranks.seconds() - communicated;
         row.timed(started.elapsed().as_secs_f64()).shared(self.ranks.size(), communication)
     }
@@ -359,7 +266,7 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
         format!("{checksum:08x}")
     }
 
-    fn epoch(&self) -> f64 {
+    pub(crate) fn epoch(&self) -> f64 {
         let state = self.sampler.state();
         state.epoch as f64 + state.position as f64 / state.pairs as f64
     }
@@ -367,12 +274,4 @@ impl<'a, A: TrainBackend> Trainer<'a, A> {
 
 fn is_trained(job: &Job, path: &str) -> bool {
     job.config.lora.is_none() || peft_name(path).is_some()
-}
-
-/// Factor of the gradients: PyTorch's `clip_grad_norm_`; `max_norm` 0 is off.
-fn clip_scale(norm: f64, max_norm: f64) -> f64 {
-    match max_norm > 0.0 {
-        true => (max_norm / (norm + 1e-6)).min(1.0),
-        false => 1.0,
-    }
 }

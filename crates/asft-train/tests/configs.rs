@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use asft_model::WeightType;
 use asft_train::RunConfig;
 
 #[test]
@@ -65,4 +66,15 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
             }
         })
         .collect()
+}
+
+/// All weights of 8 billion parameters with the memory of one card.
+#[test]
+fn eight_billion_parameters_are_trained_in_bf16_and_by_block() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/llama3-8b-full.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let config = RunConfig::parse(&text, "llama3-8b-full.toml", None, &[]).unwrap();
+    assert_eq!((config.model.dtype, config.optimizer.state_dtype), (WeightType::Bf16, WeightType::Bf16));
+    assert!(config.optimizer.in_backward);
+    assert_eq!(config.train.segments.exactly(), Some(32));
 }

@@ -24,6 +24,14 @@ fn trainer(golden: &Value, segments: usize, micro_batch_tokens: usize) -> Traine
     trainer_with(&online, golden, segments, micro_batch_tokens).0
 }
 
+/// Steps of a golden run with settings changed.
+fn changed(golden: &Value, settings: &[&str], segments: usize, micro_batch_tokens: usize) -> Vec<[f64; 5]> {
+    let online = [r#"reference.mode="online""#.to_owned()];
+    let settings: Vec<String> =
+        online.into_iter().chain(settings.iter().map(|setting| (*setting).to_owned())).collect();
+    steps(&mut trainer_with(&settings, golden, segments, micro_batch_tokens).0)
+}
+
 /// The trainer of a golden run, and how many pairs the reference model scored before it.
 fn trainer_with(
     assignments: &[String],
@@ -85,7 +93,7 @@ const KEYS: [&str; 5] = ["loss", "grad_norm", "learning_rate", "logps_chosen", "
 fn four_steps_are_those_of_pytorch() {
     let goldens = goldens();
     let runs = goldens["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), 22);
+    assert_eq!(runs.len(), 23);
     for name in Objective::NAMES {
         assert!(runs.iter().any(|run| run["objective"] == *name), "{name} has no run");
     }
@@ -134,6 +142,52 @@ fn segments_and_micro_batches_change_nothing() {
                 }
             }
         }
+    }
+}
+
+fn assert_alike(name: &str, one: &[[f64; 5]], other: &[[f64; 5]]) {
+    for (step, (one, other)) in one.iter().zip(other).enumerate() {
+        for (key, (one, other)) in KEYS.iter().zip(one.iter().zip(other)) {
+            close(&format!("{name}, step {step}, {key}"), *other, *one, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn gradients_applied_in_the_backward_pass_train_alike() {
+    let goldens = goldens();
+    for golden in goldens["runs"].as_array().unwrap() {
+        let at_once = changed(golden, &["optimizer.max_grad_norm=0"], 1, 8192);
+        for (segments, micro_batch_tokens) in [(2, 8192), (2, 300), (1, 300)] {
+            let settings = ["optimizer.max_grad_norm=0", "optimizer.in_backward=true"];
+            let by_block = changed(golden, &settings, segments, micro_batch_tokens);
+            let name = format!("{} {}, {segments} segments", golden["objective"], golden["keys"]);
+            assert_alike(&name, &at_once, &by_block);
+        }
+    }
+}
+
+/// AdamW hardly feels a factor of all gradients unless they come near its eps, so the norm they are clipped to is tiny here.
+#[test]
+fn in_the_backward_pass_the_first_step_is_clipped_by_its_own_norm_and_the_next_by_that_one() {
+    let goldens = goldens();
+    for golden in goldens["runs"].as_array().unwrap() {
+        let name = golden["objective"].as_str().unwrap();
+        let with = |max_norm: f64, others: &[&str]| {
+            let max_norm = format!("optimizer.max_grad_norm={max_norm:e}");
+            let constant = ["schedule.warmup_ratio=0", r#"schedule.kind="constant""#, &max_norm];
+            changed(golden, &[&constant, others].concat(), 2, 300)
+        };
+        let (at_once, by_block) = (with(1e-7, &[]), with(1e-7, &["optimizer.in_backward=true"]));
+        assert_alike(name, &at_once[..2], &by_block[..2]);
+        // After the first step, the loss is another than without clipping.
+        let unclipped = with(0.0, &["optimizer.in_backward=true"]);
+        let moved = |run: &[[f64; 5]]| run[1][3] - at_once[1][3];
+        assert!(moved(&unclipped).abs() > 1e-3, "{name}: {} {}", unclipped[1][3], at_once[1][3]);
+        // The second is clipped by the first one's norm: as if its own were that.
+        let ratio = at_once[1][1] / at_once[0][1];
+        assert!((ratio - 1.0).abs() > 1e-3, "{name}: the norms are too much alike to tell");
+        assert_ne!(at_once[2][3], by_block[2][3], "{name}");
     }
 }
 

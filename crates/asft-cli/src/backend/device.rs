@@ -89,6 +89,19 @@ fn cuda_device() -> Result<Device, String> {
     Ok(Device { name, memory: Some(memory as u64), is_gpu: true })
 }
 
+/// Bytes of a GPU's own memory that are taken, by whomever, where the driver tells. What a backend has taken it keeps, so
+/// that after some steps this is about the most it needed.
+pub fn device_memory_in_use(backend: Backend) -> Option<u64> {
+    match backend {
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => {
+            let (free, total) = cudarc::driver::CudaContext::new(0).ok()?.mem_get_info().ok()?;
+            Some((total - free) as u64)
+        }
+        _ => None,
+    }
+}
+
 /// Multiplies two small matrices, since drivers may be there and yet fail at the first kernel.
 #[cfg(any(feature = "cuda", feature = "tch", feature = "wgpu"))]
 fn works<B: burn::tensor::backend::Backend>(device: &B::Device) -> Result<(), String> {

@@ -8,8 +8,8 @@ mod rate;
 use asft_model::TrainBackend;
 use clap::ValueEnum;
 
-pub use device::{Device, device};
-pub use rate::matmul_gflops;
+pub use device::{Device, device, device_memory_in_use};
+pub use rate::{matmul_gflops, product_gflops, random_matrix};
 
 use crate::{
     allocator::{self, Mapped},

@@ -12,19 +12,32 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// Median rate of up to ten products of matrices of `size` x `size`, in 10⁹ multiplications and additions a second.
 pub fn matmul_gflops<B: Backend>(device: &B::Device, dtype: DType, size: usize) -> Result<f64, Failure> {
-    let matrix = || {
-        let values = Tensor::<B, 2>::random([size, size], Distribution::Uniform(-1.0, 1.0), device);
-        values.cast(dtype)
-    };
-    let (a, b) = (matrix(), matrix());
+    let (a, b) =
+        (random_matrix::<B>([size, size], dtype, device), random_matrix([size, size], dtype, device));
+    product_gflops::<B, _>(device, [size; 3], || a.clone().matmul(b.clone()))
+}
+
+/// Numbers from -1 to 1.
+pub fn random_matrix<B: Backend>(shape: [usize; 2], dtype: DType, device: &B::Device) -> Tensor<B, 2> {
+    Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device).cast(dtype)
+}
+
+/// Median rate of up to ten calls of `product`, which multiplies `[m, k]` by `[k, n]`, in 10⁹ multiplications and additions a
+/// second.
+pub fn product_gflops<B: Backend, T>(
+    device: &B::Device,
+    shape: [usize; 3],
+    product: impl Fn() -> T,
+) -> Result<f64, Failure> {
+    let flops = 2.0 * shape.into_iter().map(|size| size as f64).product::<f64>();
     let mut rates = vec![];
     let begun = Instant::now();
     // The first warms up.
     while rates.len() < 2 || (rates.len() <= MOST && begun.elapsed() < LONGEST) {
         let started = Instant::now();
-        let product = a.clone().matmul(b.clone());
+        let product = product();
         B::sync(device).map_err(|error| Failure::Run(anyhow::anyhow!("{error:?}")))?;
-        rates.push(2.0 * (size * size * size) as f64 / started.elapsed().as_secs_f64() / 1e9);
+        rates.push(flops / started.elapsed().as_secs_f64() / 1e9);
         drop(product);
     }
     let mut rates = rates.split_off(1);

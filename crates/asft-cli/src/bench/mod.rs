@@ -2,6 +2,8 @@
 
 mod conformance;
 mod generate;
+mod gpu;
+mod matmul;
 mod reference;
 mod train;
 
@@ -19,6 +21,10 @@ pub enum Command {
     Conformance(conformance::Arguments),
     /// Greedy generation from made-up prompts.
     Generate(generate::Arguments),
+    /// The three products of each matrix of a model in training.
+    Matmul(matmul::Arguments),
+    /// Everything about training on a GPU in one file: conformance, products, steps of a Llama-3-8B-shaped model.
+    Gpu(gpu::Arguments),
     /// ASFT against DPO, whose reference model computes in every step or before the training, on the same pairs.
     Reference(reference::Arguments),
 }
@@ -28,6 +34,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Train(arguments) => train::run(arguments),
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
+        Command::Matmul(arguments) => matmul::run(&arguments),
+        Command::Gpu(arguments) => gpu::run(&arguments),
         Command::Reference(arguments) => reference::run(&arguments),
     }
 }
@@ -35,10 +43,10 @@ pub fn run(command: Command) -> Result<(), Failure> {
 /// What is trained: the same of every benchmark.
 #[derive(Args)]
 struct Workload {
-    /// A Hugging Face directory, a GGUF file or a run directory.
+    /// A Hugging Face directory, a GGUF file, a run directory, or random weights as random:llama-3-8b.
     #[arg(long, value_name = "M")]
     model: PathBuf,
-    /// File of preference pairs.
+    /// File of preference pairs, or embedded:quickstart.
     #[arg(long, value_name = "F")]
     data: PathBuf,
     /// Pairs to train on, from the first; all of them if there are fewer.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use asft_data::{PairBatch, pack::ScoredRows};
+use asft_data::{EncodedPair, PairBatch, pack::ScoredRows};
 use asft_model::{AttentionLayout, LlamaConfig, TrainBackend};
 use asft_train::{Alone, Job, Reference, RunConfig, Trainer, memory};
 use clap::Args;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Workload;
 use crate::{
-    backend::{self, Work, matmul_gflops},
+    backend::{self, Backend, Work, device_memory_in_use, matmul_gflops},
     failure::Failure,
     output::{self, note},
 };
@@ -43,12 +43,14 @@ pub fn run(Arguments { workload, objective }: Arguments) -> Result<(), Failure> 
     assignments.extend(workload.assignments);
     let config = RunConfig::parse("[model]\n[data]\n[train]\n", "bench", objective.as_deref(), &assignments)?;
     let job = Job::read_first(config, Some(workload.pairs))?;
-    let result = backend::dispatch(backend, Benchmark { job })?;
+    job.warn_beyond_budget();
+    let result = backend::dispatch(backend, Benchmark { job, backend })?;
     output::print(&format!("{result:#}\n"))
 }
 
 struct Benchmark {
     job: Job,
+    backend: Backend,
 }
 
 impl Work for Benchmark {
@@ -58,8 +60,12 @@ impl Work for Benchmark {
         let mut job = self.job;
         let dtype = job.config.model.dtype.dtype();
         let work = Arithmetic::of(&job);
-        let (pairs, total_steps) = (job.train.pairs.len(), job.total_steps);
+        let total_steps = job.total_steps;
+        let epochs = job.config.train.epochs;
+        let pairs = epochs * job.train.pairs.len();
         let (plan, expected) = (job.memory, job.memory.peak());
+        let parts = |pair: &EncodedPair| [pair.prompt.len(), pair.chosen.len(), pair.rejected.len()];
+        let lengths: Vec<_> = job.train.pairs.iter().map(parts).collect();
         let started = Instant::now();
         let reference =
             Reference::prepare(&mut job, &Alone, device, |_, _| true)?.expect("it is not stopped");
@@ -76,7 +82,7 @@ impl Work for Benchmark {
         }
         A::sync(device).map_err(|error| Failure::Run(anyhow::anyhow!("{error:?}")))?;
         let whole = started.elapsed().as_secs_f64();
-        let peak = memory::peak_bytes();
+        let (peak, on_device) = (memory::peak_bytes(), device_memory_in_use(self.backend));
         let phases = json!(trainer.phases().seconds());
         drop(trainer);
         Ok(json!({
@@ -85,16 +91,20 @@ impl Work for Benchmark {
             "step_seconds": seconds,
             "phase_seconds": phases,
             "pairs_per_second": pairs as f64 / whole,
-            "tokens_per_second": work.tokens as f64 / whole,
+            "tokens_per_second": (epochs * work.tokens) as f64 / whole,
             "peak_memory_bytes": peak,
+            "device_memory_bytes": on_device,
             "expected_memory_bytes": expected,
             "segments": plan.segments,
             "micro_batch_tokens": plan.micro_batch_tokens,
+            "epochs": epochs,
             "pairs": pairs,
             "tokens": work.tokens,
             "scored_tokens": work.scored_tokens,
+            "epoch_flops": work.flops,
+            "pair_tokens": lengths,
             "losses": losses,
-            "step_gflops": work.flops as f64 / whole / 1e9,
+            "step_gflops": epochs as f64 * work.flops as f64 / whole / 1e9,
             "matmul_gflops": matmul_gflops::<A::InnerBackend>(device, dtype.into(), 2048)?,
         }))
     }

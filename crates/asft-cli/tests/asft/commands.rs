@@ -128,7 +128,8 @@ fn objective_reproduces_the_shared_goldens() {
     let goldens: Value = serde_json::from_str(&text).unwrap();
     let scratch = Scratch::new();
     let mut all_compared = 0;
-    for &name in Objective::NAMES {
+    // The last one was added later, with goldens of our own alone.
+    for &name in Objective::NAMES.iter().filter(|name| **name != "apo_down") {
         let got: Value =
             serde_json::from_str(&scratch.ok(&["objective", name, "--input", path.to_str().unwrap()]))
                 .unwrap();
@@ -445,4 +446,53 @@ fn a_conformance_run_needs_no_files_and_refuses_what_the_backend_lacks() {
     let output = scratch.run(&["bench", "conformance", "--backend", "flex", "--dtype", "bf16"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("bf16"), "{}", stderr(&output));
+}
+
+/// What fails is told and leaves the others alone; adapters and all weights are trained on the same pairs.
+#[test]
+fn the_check_of_a_gpu_goes_the_same_way_on_a_cpu() {
+    let scratch = Scratch::new();
+    let check =
+        ["bench", "gpu", "--backend", "flex", "--model", "embedded:quickstart", "--output", "gpu.json"];
+    let parts = ["--dtype", "f32", "--steps", "2", "--parts", "matmul,full,lora"];
+    let output = scratch.run(&[&check[..], &parts].concat());
+    // The embedded model has no file to put an adapter on.
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("lora failed"), "{}", stderr(&output));
+    let result: Value = serde_json::from_slice(&std::fs::read(scratch.path("gpu.json")).unwrap()).unwrap();
+    let parts = &result["parts"];
+    assert!(parts["lora"]["error"].as_str().unwrap().contains("this model has no file"), "{result:#}");
+    assert_eq!(parts["matmul"]["result"]["products"][0]["matrix"], "q_proj");
+    let full = &parts["full"];
+    assert_eq!(full["result"]["pair_tokens"].as_array().unwrap().len(), 4);
+    assert_eq!(full["result"]["step_seconds"].as_array().unwrap().len(), 2);
+    let tokens = full["result"]["tokens"].as_f64().unwrap();
+    let seconds = full["result"]["step_seconds"][1].as_f64().unwrap();
+    assert_eq!(full["rates"]["tokens_per_second"].as_f64().unwrap(), tokens / seconds);
+
+    let none = ["bench", "gpu", "--backend", "flex", "--output", "none.json", "--peak-tflops", "0"];
+    let output = scratch.run(&none);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(!scratch.path("none.json").exists());
+}
+
+#[test]
+fn a_plan_can_be_made_for_a_shape_and_pairs_of_a_length() {
+    let scratch = Scratch::new();
+    let plan = |more: &[&str]| -> Value {
+        let shape = ["--set", "model.path=random:llama-3-8b", "--set", "train.segments=32"];
+        let arguments =
+            [&["train", "--dry-run", "--json", "--pair-tokens", "2048"][..], &shape, more].concat();
+        serde_json::from_str(&scratch.ok(&arguments)).unwrap()
+    };
+    let by_block = ["--set", "optimizer.in_backward=true", "--set", "train.pairs_per_step=4"];
+    let bf16 = ["--set", "model.dtype=bf16", "--set", "optimizer.state_dtype=bf16"];
+    let peak = |plan: Value| plan["memory"]["peak_bytes"].as_f64().unwrap() / 1e9;
+    assert!((50.0..70.0).contains(&peak(plan(&[by_block, bf16].concat()))));
+    assert!(peak(plan(&bf16)) > 80.0);
+    let output = scratch.run(&["train", "--pair-tokens", "2048"]);
+    assert_eq!(output.status.code(), Some(2), "it is for plans alone");
+    let output = scratch.run(&["train", "--set", "model.path=random:llama-9"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("random:llama-3-8b"), "{}", stderr(&output));
 }

@@ -84,6 +84,18 @@ fn so_do_moments_in_bf16() {
     assert!(!moments.is_empty() && moments.iter().all(|(_, tensor)| tensor.dtype() == Dtype::BF16));
 }
 
+/// The norm that clips the next step is kept too.
+#[test]
+fn so_do_gradients_applied_in_the_backward_pass() {
+    let set = ["--set", "optimizer.in_backward=true", "--set", "optimizer.max_grad_norm=0.01"];
+    let run = killed_three_times("", &[&set[..], &["--set", "train.segments=2"]].concat());
+    let state = std::fs::read_to_string(run.path("run/checkpoints/step-18/state.json")).unwrap();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let rows = metrics(&run.path("run"));
+    let last = rows.iter().rfind(|row| row["kind"] == "train").unwrap();
+    assert_eq!(state["grad_norm"], last["grad_norm"]);
+}
+
 /// The directory of a run that was not killed, to which one that was is equal.
 fn killed_three_times(settings: &str, set: &[&str]) -> Scratch {
     let train = [&["train", "--config", "config.toml"], set].concat();
@@ -141,6 +153,8 @@ fn a_damaged_newest_checkpoint_is_passed_over() {
         assert!(message.contains("model.safetensors: differs from manifest.json"), "{message}");
     }
 
+    // What a run leaves that is killed while it writes an evaluation is cleared away.
+    scratch.write("run/evaluations/.tmpAbC123", "{");
     let output = scratch.run(&["train", "--config", "config.toml", "--resume"]);
     assert!(output.status.success(), "{}", crate::support::stderr(&output));
     let messages = crate::support::stderr(&output);

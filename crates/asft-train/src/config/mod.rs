@@ -157,6 +157,9 @@ pub struct OptimizerSettings {
     pub state_dtype: WeightType,
     /// Global gradient norm above which gradients are scaled down; 0 turns clipping off.
     pub max_grad_norm: f64,
+    /// Applies the gradients of a segment of blocks in the backward pass, before the next is gone back through, so that all of them
+    /// never exist at a time. The norm by which they are clipped is then that of the step before.
+    pub in_backward: bool,
 }
 
 impl Default for OptimizerSettings {
@@ -168,6 +171,7 @@ impl Default for OptimizerSettings {
             weight_decay: 0.0,
             state_dtype: WeightType::F32,
             max_grad_norm: 1.0,
+            in_backward: false,
         }
     }
 }
