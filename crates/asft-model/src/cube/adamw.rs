@@ -148,7 +148,7 @@ fn seeds<R: CubeRuntime>(step: &AdamWStep) -> SeedsLaunch<R> {
     SeedsLaunch::new(value.0, value.1, first.0, first.1, second.0, second.1)
 }
 
-/// The update as [`ops::adamw::step`] has it, one element a unit. 
+/// The update as [`ops::adamw::step`] has it, one element a unit.
 #[cube(launch)]
 pub(super) fn adamw_kernel<W: Float, M: Float>(
     value: &mut Array<W>,
@@ -181,7 +181,11 @@ pub(super) fn adamw_kernel<W: Float, M: Float>(
 /// The value as it is kept, rounded by chance where that is `narrow`, bf16.
 #[cube]
 fn stored<E: Float>(value: f32, index: u32, low: u32, high: u32, #[comptime] narrow: bool) -> E {
-    if comptime!(narrow) { E::cast_from(rounded(value, chance(index, low, high))) } else { E::cast_from(value) }
+    if comptime!(narrow) {
+        E::cast_from(rounded(value, chance(index, low, high)))
+    } else {
+        E::cast_from(value)
+    }
 }
 
 /// 16 bits that look random, the same for a seed and a place.

@@ -2,11 +2,11 @@
 
 mod adamw;
 mod attention;
+#[cfg(all(test, feature = "wgpu", feature = "flex"))]
+mod tests;
 
 use burn::tensor::{DType, Shape, Tensor};
-use burn_cubecl::{
-    BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, tensor::CubeTensor,
-};
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, tensor::CubeTensor};
 
 use crate::{
     LlamaBackend,

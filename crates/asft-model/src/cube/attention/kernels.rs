@@ -133,7 +133,8 @@ pub fn attention_forward<E: Float>(
     let heads = comptime!(tiling.heads);
     let kv_heads = comptime!(tiling.kv_heads);
 
-    let mut queries = SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
+    let mut queries =
+        SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
     // Of keys, then of values.
     let mut rows = SharedMemory::<E>::new_aligned(comptime!(tiling.keys * tiling.row_stride()), 128usize);
     let mut weights =
@@ -144,7 +145,17 @@ pub fn attention_forward<E: Float>(
     let mut factors = SharedMemory::<f32>::new(comptime!(tiling.queries));
     let mut sums = SharedMemory::<f32>::new(comptime!(Tiling::units()));
 
-    load::<E>(q, &mut queries, from_row(tile.first), 0usize, tile.end - tile.first, head, heads, comptime!(tiling.queries), tiling);
+    load::<E>(
+        q,
+        &mut queries,
+        from_row(tile.first),
+        0usize,
+        tile.end - tile.first,
+        head,
+        heads,
+        comptime!(tiling.queries),
+        tiling,
+    );
 
     // A unit has one row of scores, which it shares with its neighbours.
     let per_row = comptime!(tiling.units_per_row());
@@ -213,12 +224,26 @@ pub fn attention_forward<E: Float>(
     sync_cube();
     let to = Destination { first: tile.first, end: tile.end, column: head * comptime!(tiling.dim) };
     scale_rows(&mut result, &factors, &mut scratch, shape);
-    write::<E>(&result, 1.0f32, &mut scratch, out, to, comptime!(tiling.heads * tiling.dim), comptime!(tiling.dim), shape);
+    write::<E>(
+        &result,
+        1.0f32,
+        &mut scratch,
+        out,
+        to,
+        comptime!(tiling.heads * tiling.dim),
+        comptime!(tiling.dim),
+        shape,
+    );
 }
 
 /// `Σ dout out` of each query and head, `[tokens, heads]`, one a unit.
 #[cube(launch)]
-pub fn attention_delta<E: Float>(out: &Array<E>, grad: &Array<E>, delta: &mut Array<f32>, #[comptime] dim: usize) {
+pub fn attention_delta<E: Float>(
+    out: &Array<E>,
+    grad: &Array<E>,
+    delta: &mut Array<f32>,
+    #[comptime] dim: usize,
+) {
     let place = ABSOLUTE_POS;
     if place < delta.len() {
         let mut sum = 0.0f32;
@@ -250,7 +275,8 @@ pub fn attention_by_queries<E: Float>(
     let kv_heads = comptime!(tiling.kv_heads);
     let count = tile.end - tile.first;
 
-    let mut queries = SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
+    let mut queries =
+        SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
     let mut grads = SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
     // Of values, then of keys.
     let mut rows = SharedMemory::<E>::new_aligned(comptime!(tiling.keys * tiling.row_stride()), 128usize);
@@ -262,8 +288,28 @@ pub fn attention_by_queries<E: Float>(
         SharedMemory::<f32>::new_aligned(comptime!(tiling.queries * tiling.score_stride()), 128usize);
     let mut scratch = SharedMemory::<f32>::new_aligned(comptime!(tiling.scratch()), 128usize);
 
-    load::<E>(q, &mut queries, from_row(tile.first), 0usize, count, head, heads, comptime!(tiling.queries), tiling);
-    load::<E>(grad, &mut grads, from_row(tile.first), 0usize, count, head, heads, comptime!(tiling.queries), tiling);
+    load::<E>(
+        q,
+        &mut queries,
+        from_row(tile.first),
+        0usize,
+        count,
+        head,
+        heads,
+        comptime!(tiling.queries),
+        tiling,
+    );
+    load::<E>(
+        grad,
+        &mut grads,
+        from_row(tile.first),
+        0usize,
+        count,
+        head,
+        heads,
+        comptime!(tiling.queries),
+        tiling,
+    );
 
     let per_row = comptime!(tiling.units_per_row());
     let row = UNIT_POS as usize / per_row;
@@ -305,7 +351,16 @@ pub fn attention_by_queries<E: Float>(
         sync_cube();
     }
     let to = Destination { first: tile.first, end: tile.end, column: head * comptime!(tiling.dim) };
-    write::<E>(&result, scale, &mut scratch, dq, to, comptime!(tiling.heads * tiling.dim), comptime!(tiling.dim), shape);
+    write::<E>(
+        &result,
+        scale,
+        &mut scratch,
+        dq,
+        to,
+        comptime!(tiling.heads * tiling.dim),
+        comptime!(tiling.dim),
+        shape,
+    );
 }
 
 /// Gradients by keys and values, each `[tokens, kv_heads, dim]`, of a tile of keys (x) of a key head (y).
@@ -334,7 +389,8 @@ pub fn attention_by_keys<E: Float>(
 
     let mut keys = SharedMemory::<E>::new_aligned(comptime!(tiling.keys * tiling.row_stride()), 128usize);
     let mut values = SharedMemory::<E>::new_aligned(comptime!(tiling.keys * tiling.row_stride()), 128usize);
-    let mut queries = SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
+    let mut queries =
+        SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
     let mut grads = SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
     let mut weights =
         SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.weight_stride()), 128usize);
@@ -346,8 +402,28 @@ pub fn attention_by_keys<E: Float>(
         SharedMemory::<f32>::new_aligned(comptime!(tiling.queries * tiling.score_stride()), 128usize);
     let mut scratch = SharedMemory::<f32>::new_aligned(comptime!(tiling.scratch()), 128usize);
 
-    load::<E>(k, &mut keys, from_row(first_key), 0usize, count, kv_head, kv_heads, comptime!(tiling.keys), tiling);
-    load::<E>(v, &mut values, from_row(first_key), 0usize, count, kv_head, kv_heads, comptime!(tiling.keys), tiling);
+    load::<E>(
+        k,
+        &mut keys,
+        from_row(first_key),
+        0usize,
+        count,
+        kv_head,
+        kv_heads,
+        comptime!(tiling.keys),
+        tiling,
+    );
+    load::<E>(
+        v,
+        &mut values,
+        from_row(first_key),
+        0usize,
+        count,
+        kv_head,
+        kv_heads,
+        comptime!(tiling.keys),
+        tiling,
+    );
 
     let per_row = comptime!(tiling.units_per_row());
     let row = UNIT_POS as usize / per_row;
@@ -366,8 +442,28 @@ pub fn attention_by_keys<E: Float>(
             let query = stretch.first + first + row;
             for member in 0..comptime!(tiling.group()) {
                 let head = kv_head * comptime!(tiling.group()) + member;
-                load::<E>(q, &mut queries, from_row(stretch.first), first, length, head, heads, comptime!(tiling.queries), tiling);
-                load::<E>(grad, &mut grads, from_row(stretch.first), first, length, head, heads, comptime!(tiling.queries), tiling);
+                load::<E>(
+                    q,
+                    &mut queries,
+                    from_row(stretch.first),
+                    first,
+                    length,
+                    head,
+                    heads,
+                    comptime!(tiling.queries),
+                    tiling,
+                );
+                load::<E>(
+                    grad,
+                    &mut grads,
+                    from_row(stretch.first),
+                    first,
+                    length,
+                    head,
+                    heads,
+                    comptime!(tiling.queries),
+                    tiling,
+                );
                 sync_cube();
                 score::<E>(&queries, &keys, &mut scores, tiling);
                 score::<E>(&grads, &values, &mut by_weights, tiling);
@@ -394,8 +490,24 @@ pub fn attention_by_keys<E: Float>(
                 sync_cube();
                 let left = comptime!(as_columns(tiling.weight_stride()));
                 let right = comptime!(as_rows(tiling.row_stride()));
-                add_product::<E>(&mut by_values, &weights, &grads, left, right, comptime!(tiling.queries), shape);
-                add_product::<E>(&mut by_keys, &by_scores, &queries, left, right, comptime!(tiling.queries), shape);
+                add_product::<E>(
+                    &mut by_values,
+                    &weights,
+                    &grads,
+                    left,
+                    right,
+                    comptime!(tiling.queries),
+                    shape,
+                );
+                add_product::<E>(
+                    &mut by_keys,
+                    &by_scores,
+                    &queries,
+                    left,
+                    right,
+                    comptime!(tiling.queries),
+                    shape,
+                );
                 sync_cube();
             }
         }

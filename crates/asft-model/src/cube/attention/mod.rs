@@ -7,7 +7,7 @@
 mod kernels;
 mod products;
 mod tables;
-mod tiling;
+pub mod tiling;
 
 use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::{
@@ -68,7 +68,7 @@ fn tilings<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement, const
 }
 
 /// The forward pass with tiles of the given size.
-fn forward_with<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
+pub fn forward_with<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
     inputs: AttentionInputs<CubeBackend<R, F, I, B>>,
     tiling: Tiling,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
@@ -100,7 +100,7 @@ fn forward_with<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
 }
 
 /// The backward pass with tiles of the given sizes, of the kernel by queries and of that by keys.
-fn backward_with<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
+pub fn backward_with<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
     inputs: AttentionInputs<CubeBackend<R, F, I, B>>,
     out: CubeTensor<R>,
     lse: CubeTensor<R>,

@@ -111,8 +111,10 @@ mod tests {
                 assert_eq!(first, end);
                 end = last;
                 for key in first..last {
-                    let visitors: Vec<u32> =
-                        visits[from as usize..to as usize].iter().flat_map(|visit| visit[0]..visit[1]).collect();
+                    let visitors: Vec<u32> = visits[from as usize..to as usize]
+                        .iter()
+                        .flat_map(|visit| visit[0]..visit[1])
+                        .collect();
                     for query in 0..layout.tokens() {
                         let visited = visitors.iter().filter(|visitor| **visitor == query as u32).count();
                         let seen = sees(&layout, query, key as usize);
