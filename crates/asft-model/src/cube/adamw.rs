@@ -98,34 +98,34 @@ pub(super) struct Variant {
 #[derive(CubeLaunch, CubeType)]
 pub(super) struct Numbers {
     /// `β₁`.
-    keep_first: f32,
+    pub keep_first: f32,
     /// `1 - β₁`.
-    take_first: f32,
+    pub take_first: f32,
     /// `β₂`.
-    keep_second: f32,
+    pub keep_second: f32,
     /// `1 - β₂`.
-    take_second: f32,
+    pub take_second: f32,
     /// `√(1 - β₂ᵗ)`.
-    second_root: f32,
+    pub second_root: f32,
     /// Added to the root.
-    eps: f32,
+    pub eps: f32,
     /// `1 - η λ`.
-    keep_value: f32,
+    pub keep_value: f32,
     /// `η / (1 - β₁ᵗ)`.
-    step_size: f32,
+    pub step_size: f32,
     /// Factor of the gradient.
-    scale: f32,
+    pub scale: f32,
 }
 
 /// Seeds of the chance by which the three results are rounded, the lower and the upper half of each.
 #[derive(CubeLaunch, CubeType)]
 pub(super) struct Seeds {
-    value_low: u32,
-    value_high: u32,
-    first_low: u32,
-    first_high: u32,
-    second_low: u32,
-    second_high: u32,
+    pub value_low: u32,
+    pub value_high: u32,
+    pub first_low: u32,
+    pub first_high: u32,
+    pub second_low: u32,
+    pub second_high: u32,
 }
 
 fn numbers<R: CubeRuntime>(step: &AdamWStep) -> NumbersLaunch<R> {

@@ -2,6 +2,8 @@
 
 mod adamw;
 mod attention;
+#[cfg(all(test, feature = "cuda"))]
+mod source;
 #[cfg(all(test, feature = "wgpu", feature = "flex"))]
 mod tests;
 

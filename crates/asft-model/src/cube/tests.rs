@@ -114,8 +114,8 @@ fn attention_in_small_tiles_is_the_definition() {
 
 #[test]
 fn attention_in_tiles_of_the_tensor_cores_is_the_definition() {
-    attention_is_the_definition(2, 2, 16, Some([64, 64]));
-    attention_is_the_definition(2, 1, 32, Some([32, 16]));
+    attention_is_the_definition(2, 2, 16, Some([64, 16]));
+    attention_is_the_definition(2, 1, 16, Some([16, 64]));
 }
 
 #[test]

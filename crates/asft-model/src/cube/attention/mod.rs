@@ -4,7 +4,7 @@
 //! again; memory is linear in tokens. Query heads read the keys of their key head where they lie. Scores, softmax and
 //! sums are f32 whatever the operands are; bf16 operands are multiplied by tensor cores where the device has them.
 
-mod kernels;
+pub mod kernels;
 mod products;
 mod tables;
 pub mod tiling;
