@@ -81,7 +81,7 @@ fn compiled(name: &str, units: u32, define: impl FnOnce(&mut KernelBuilder)) -> 
     if let Some(folder) = std::env::var_os("ASFT_KEEP_SOURCE") {
         std::fs::write(std::path::Path::new(&folder).join(format!("{name}.cu")), &source.text).unwrap();
     }
-    assert!(source.text.contains(&format!("{name}(")), "{name} is not in its source");
+    assert!(source.text.contains(&format!("{name} (")), "{name} is not in its source");
     source
 }
 
@@ -232,8 +232,7 @@ fn every_attention_compiles() {
     }
     for narrow in [false, true] {
         let name = format!("attention_delta_{}", if narrow { "bf16" } else { "f32" });
-        let source =
-            if narrow { delta_source::<bf16>(&name, 64) } else { delta_source::<f32>(&name, 64) };
+        let source = if narrow { delta_source::<bf16>(&name, 64) } else { delta_source::<f32>(&name, 64) };
         assert_eq!(source.text.contains("__nv_bfloat16"), narrow, "{name}");
     }
 }
