@@ -151,13 +151,24 @@ fn every_adamw_compiles() {
     }
 }
 
-fn forward_source<E: Float>(name: &str, tiling: Tiling) -> Source {
+fn forward_source<E: Float, N: Size>(name: &str, tiling: Tiling) -> Source {
     compiled(name, Tiling::units() as u32, |builder| {
-        let [q, k, v] = [(); 3].map(|()| input::<E>(builder));
+        let [q, k, v] = [(); 3].map(|()| input::<Vector<E, N>>(builder));
         let tiles = input::<u32>(builder);
         let (out, lse) = (output::<E>(builder), output::<f32>(builder));
         let scale = scalar::<f32>(builder);
-        attention_forward::expand::<E>(&mut builder.scope, q, k, v, tiles, out, lse, scale, tiling);
+        attention_forward::expand::<E, N>(
+            &mut builder.scope,
+            tiling.vector(),
+            q,
+            k,
+            v,
+            tiles,
+            out,
+            lse,
+            scale,
+            tiling,
+        );
     })
 }
 
@@ -169,54 +180,102 @@ fn delta_source<E: Float>(name: &str, dim: usize) -> Source {
     })
 }
 
-fn by_queries_source<E: Float>(name: &str, tiling: Tiling) -> Source {
+fn by_queries_source<E: Float, N: Size>(name: &str, tiling: Tiling) -> Source {
     compiled(name, Tiling::units() as u32, |builder| {
-        let [q, k, v, grad] = [(); 4].map(|()| input::<E>(builder));
+        let [q, k, v, grad] = [(); 4].map(|()| input::<Vector<E, N>>(builder));
         let [lse, delta] = [(); 2].map(|()| input::<f32>(builder));
         let tiles = input::<u32>(builder);
         let dq = output::<E>(builder);
         let scale = scalar::<f32>(builder);
         let scope = &mut builder.scope;
-        attention_by_queries::expand::<E>(scope, q, k, v, grad, lse, delta, tiles, dq, scale, tiling);
+        attention_by_queries::expand::<E, N>(
+            scope,
+            tiling.vector(),
+            q,
+            k,
+            v,
+            grad,
+            lse,
+            delta,
+            tiles,
+            dq,
+            scale,
+            tiling,
+        );
     })
 }
 
-fn by_keys_source<E: Float>(name: &str, tiling: Tiling) -> Source {
+fn by_keys_source<E: Float, N: Size>(name: &str, tiling: Tiling) -> Source {
     compiled(name, Tiling::units() as u32, |builder| {
-        let [q, k, v, grad] = [(); 4].map(|()| input::<E>(builder));
+        let [q, k, v, grad] = [(); 4].map(|()| input::<Vector<E, N>>(builder));
         let [lse, delta] = [(); 2].map(|()| input::<f32>(builder));
         let [tiles, visits] = [(); 2].map(|()| input::<u32>(builder));
         let [dk, dv] = [(); 2].map(|()| output::<E>(builder));
         let scale = scalar::<f32>(builder);
         let scope = &mut builder.scope;
-        attention_by_keys::expand::<E>(
-            scope, q, k, v, grad, lse, delta, tiles, visits, dk, dv, scale, tiling,
+        attention_by_keys::expand::<E, N>(
+            scope,
+            tiling.vector(),
+            q,
+            k,
+            v,
+            grad,
+            lse,
+            delta,
+            tiles,
+            visits,
+            dk,
+            dv,
+            scale,
+            tiling,
         );
     })
 }
 
 type Compile = fn(&str, Tiling) -> Source;
 
-/// The kernels of attention in f32 and in bf16.
-const ATTENTION: [(&str, Pass, [Compile; 2]); 3] = [
-    ("attention_forward", Pass::Forward, [forward_source::<f32>, forward_source::<bf16>]),
-    ("attention_by_queries", Pass::ByQueries, [by_queries_source::<f32>, by_queries_source::<bf16>]),
-    ("attention_by_keys", Pass::ByKeys, [by_keys_source::<f32>, by_keys_source::<bf16>]),
+/// The kernels of attention in f32, in bf16, and in bf16 read by vectors of 8.
+const ATTENTION: [(&str, Pass, [Compile; 3]); 3] = [
+    (
+        "attention_forward",
+        Pass::Forward,
+        [forward_source::<f32, Const<1>>, forward_source::<bf16, Const<1>>, forward_source::<bf16, Const<8>>],
+    ),
+    (
+        "attention_by_queries",
+        Pass::ByQueries,
+        [
+            by_queries_source::<f32, Const<1>>,
+            by_queries_source::<bf16, Const<1>>,
+            by_queries_source::<bf16, Const<8>>,
+        ],
+    ),
+    (
+        "attention_by_keys",
+        Pass::ByKeys,
+        [by_keys_source::<f32, Const<1>>, by_keys_source::<bf16, Const<1>>, by_keys_source::<bf16, Const<8>>],
+    ),
 ];
 
 #[test]
 fn every_attention_compiles() {
     // Of Llama 3.2 1B and of 3.1 8B.
     for shape in [[32, 8, 64], [32, 8, 128]] {
-        for (kernel, pass, [in_f32, in_bf16]) in ATTENTION {
+        for (kernel, pass, [in_f32, in_bf16, by_vectors]) in ATTENTION {
             let devices = [("hopper", HOPPER, true), ("ada", ADA, true), ("plain", HOPPER, false)];
             for (device_name, shared, tensor_cores) in devices {
-                for (narrow, compile) in [(false, in_f32), (true, in_bf16)] {
+                for narrow in [false, true] {
                     let properties = device(shared, tensor_cores);
                     let tiling = Tiling::for_device(&properties, pass, shape, narrow).unwrap();
                     assert_eq!(tiling.tensor_cores, narrow && tensor_cores);
                     let of = if narrow { "bf16" } else { "f32" };
                     let name = format!("{kernel}_{of}_{}_{device_name}", shape[2]);
+                    let compile = match (narrow, tiling.vector()) {
+                        (false, 1) => in_f32,
+                        (true, 1) => in_bf16,
+                        (true, 8) => by_vectors,
+                        (_, vector) => panic!("{name}: vectors of {vector}"),
+                    };
                     let source = compile(&name, tiling);
                     assert_eq!(source.text.contains("__nv_bfloat16"), narrow, "{name}");
                     let multiplied = source.text.contains("wmma::mma_sync");

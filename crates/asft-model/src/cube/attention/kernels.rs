@@ -50,11 +50,21 @@ fn from_row(first: usize) -> Rows {
     Rows { prefix: 0usize, prefix_length: 0usize, own: first }
 }
 
+/// Shared memory for `count` rows of operands.
+#[cube]
+fn rows_of<E: Float, N: Size>(
+    #[comptime] count: usize,
+    #[comptime] tiling: Tiling,
+) -> SharedMemory<Vector<E, N>> {
+    let length = comptime!(count * tiling.row_stride() / tiling.vector());
+    SharedMemory::<Vector<E, N>>::new_aligned(length, 128usize)
+}
+
 /// Copies `count` rows of one head to shared memory, zeros for those that are numbered `end` or higher.
 #[cube]
-fn load<E: Float>(
-    from: &Array<E>,
-    to: &mut SharedMemory<E>,
+fn load<E: Float, N: Size>(
+    from: &Array<Vector<E, N>>,
+    to: &mut SharedMemory<Vector<E, N>>,
     rows: Rows,
     first: usize,
     end: usize,
@@ -63,28 +73,34 @@ fn load<E: Float>(
     #[comptime] count: usize,
     #[comptime] tiling: Tiling,
 ) {
-    let width = comptime!(tiling.width());
-    let unit = UNIT_POS as usize;
-    for round in 0..comptime!(count * width / Tiling::units()) {
-        let place = round * comptime!(Tiling::units()) + unit;
-        let (row, column) = (place / width, place % width);
-        let number = first + row;
-        let mut value = E::new(0.0);
-        if number < end && column < comptime!(tiling.dim) {
-            let own = rows.own + number - rows.prefix_length;
-            let token = select(number < rows.prefix_length, rows.prefix + number, own);
-            value = from[(token * heads + head) * comptime!(tiling.dim) + column];
+    let vector = comptime!(tiling.vector());
+    let width = comptime!(tiling.width() / vector);
+    let dim = comptime!(tiling.dim / vector);
+    let total = comptime!(count * width);
+    for round in 0..comptime!(total.div_ceil(Tiling::units())) {
+        let place = round * comptime!(Tiling::units()) + UNIT_POS as usize;
+        if comptime!(total.is_multiple_of(Tiling::units())) || place < total {
+            let (row, column) = (place / width, place % width);
+            let number = first + row;
+            let mut value = Vector::<E, N>::new(E::new(0.0));
+            if number < end && column < dim {
+                let own = rows.own + number - rows.prefix_length;
+                let token = select(number < rows.prefix_length, rows.prefix + number, own);
+                value = from[(token * heads + head) * dim + column];
+            }
+            to[row * comptime!(tiling.row_stride() / vector) + column] = value;
         }
-        to[row * comptime!(tiling.row_stride()) + column] = value;
     }
 }
 
-fn as_rows(stride: usize) -> Operand {
-    Operand { stride, transposed: false }
+/// Rows of queries, keys or values as a factor's rows, or as its columns where `transposed`.
+fn operand(tiling: Tiling, transposed: bool) -> Operand {
+    Operand { stride: tiling.row_stride(), transposed, vector: tiling.vector() }
 }
 
-fn as_columns(stride: usize) -> Operand {
-    Operand { stride, transposed: true }
+/// Rows of weights as a factor's rows, or as its columns where `transposed`.
+fn weight_operand(tiling: Tiling, transposed: bool) -> Operand {
+    Operand { stride: tiling.weight_stride(), transposed, vector: 1 }
 }
 
 fn score_shape(tiling: Tiling) -> Shape {
@@ -101,26 +117,26 @@ fn key_shape(tiling: Tiling) -> Shape {
 
 /// Products of all rows of `queries` with all rows of `keys`.
 #[cube]
-fn score<E: Float>(
-    queries: &SharedMemory<E>,
-    keys: &SharedMemory<E>,
+fn score<P: CubePrimitive>(
+    queries: &SharedMemory<P>,
+    keys: &SharedMemory<P>,
     scores: &mut SharedMemory<f32>,
     #[comptime] tiling: Tiling,
 ) {
     let shape = comptime!(score_shape(tiling));
     let mut sum = zeros(shape);
-    let left = comptime!(as_rows(tiling.row_stride()));
-    let right = comptime!(as_columns(tiling.row_stride()));
-    add_product::<E>(&mut sum, queries, keys, left, right, comptime!(tiling.width()), shape);
+    let left = comptime!(operand(tiling, false));
+    let right = comptime!(operand(tiling, true));
+    add_product::<P, P>(&mut sum, queries, keys, left, right, comptime!(tiling.width()), shape);
     store(&sum, scores, comptime!(tiling.score_stride()), shape);
 }
 
 /// Output `[tokens, heads, dim]` and log-sum-exp `[tokens, heads]` of a tile of queries (x) of a head (y).
 #[cube(launch)]
-pub fn attention_forward<E: Float>(
-    q: &Array<E>,
-    k: &Array<E>,
-    v: &Array<E>,
+pub fn attention_forward<E: Float, N: Size>(
+    q: &Array<Vector<E, N>>,
+    k: &Array<Vector<E, N>>,
+    v: &Array<Vector<E, N>>,
     tiles: &Array<u32>,
     out: &mut Array<E>,
     lse: &mut Array<f32>,
@@ -133,10 +149,9 @@ pub fn attention_forward<E: Float>(
     let heads = comptime!(tiling.heads);
     let kv_heads = comptime!(tiling.kv_heads);
 
-    let mut queries =
-        SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
+    let mut queries = rows_of::<E, N>(comptime!(tiling.queries), tiling);
     // Of keys, then of values.
-    let mut rows = SharedMemory::<E>::new_aligned(comptime!(tiling.keys * tiling.row_stride()), 128usize);
+    let mut rows = rows_of::<E, N>(comptime!(tiling.keys), tiling);
     let mut weights =
         SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.weight_stride()), 128usize);
     let mut scores =
@@ -145,7 +160,7 @@ pub fn attention_forward<E: Float>(
     let mut factors = SharedMemory::<f32>::new(comptime!(tiling.queries));
     let mut sums = SharedMemory::<f32>::new(comptime!(Tiling::units()));
 
-    load::<E>(
+    load::<E, N>(
         q,
         &mut queries,
         from_row(tile.first),
@@ -174,11 +189,11 @@ pub fn attention_forward<E: Float>(
     let keys = tile.seen.prefix_length + tile.end - tile.seen.own;
     for block in 0..keys.div_ceil(comptime!(tiling.keys)) {
         let first = block * comptime!(tiling.keys);
-        load::<E>(k, &mut rows, tile.seen, first, keys, kv_head, kv_heads, comptime!(tiling.keys), tiling);
+        load::<E, N>(k, &mut rows, tile.seen, first, keys, kv_head, kv_heads, comptime!(tiling.keys), tiling);
         sync_cube();
-        score::<E>(&queries, &rows, &mut scores, tiling);
+        score::<Vector<E, N>>(&queries, &rows, &mut scores, tiling);
         sync_cube();
-        load::<E>(v, &mut rows, tile.seen, first, keys, kv_head, kv_heads, comptime!(tiling.keys), tiling);
+        load::<E, N>(v, &mut rows, tile.seen, first, keys, kv_head, kv_heads, comptime!(tiling.keys), tiling);
         let mut most = reference;
         for key in 0..comptime!(tiling.keys) {
             let score = scores[row * comptime!(tiling.score_stride()) + key] * scale;
@@ -202,9 +217,17 @@ pub fn attention_forward<E: Float>(
         }
         sync_cube();
         scale_rows(&mut result, &factors, &mut scratch, shape);
-        let left = comptime!(as_rows(tiling.weight_stride()));
-        let right = comptime!(as_rows(tiling.row_stride()));
-        add_product::<E>(&mut result, &weights, &rows, left, right, comptime!(tiling.keys), shape);
+        let left = comptime!(weight_operand(tiling, false));
+        let right = comptime!(operand(tiling, false));
+        add_product::<E, Vector<E, N>>(
+            &mut result,
+            &weights,
+            &rows,
+            left,
+            right,
+            comptime!(tiling.keys),
+            shape,
+        );
         sync_cube();
     }
 
@@ -256,11 +279,11 @@ pub fn attention_delta<E: Float>(
 
 /// Gradient by the queries `[tokens, heads, dim]` of a tile of queries (x) of a head (y).
 #[cube(launch)]
-pub fn attention_by_queries<E: Float>(
-    q: &Array<E>,
-    k: &Array<E>,
-    v: &Array<E>,
-    grad: &Array<E>,
+pub fn attention_by_queries<E: Float, N: Size>(
+    q: &Array<Vector<E, N>>,
+    k: &Array<Vector<E, N>>,
+    v: &Array<Vector<E, N>>,
+    grad: &Array<Vector<E, N>>,
     lse: &Array<f32>,
     delta: &Array<f32>,
     tiles: &Array<u32>,
@@ -275,11 +298,10 @@ pub fn attention_by_queries<E: Float>(
     let kv_heads = comptime!(tiling.kv_heads);
     let count = tile.end - tile.first;
 
-    let mut queries =
-        SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
-    let mut grads = SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
+    let mut queries = rows_of::<E, N>(comptime!(tiling.queries), tiling);
+    let mut grads = rows_of::<E, N>(comptime!(tiling.queries), tiling);
     // Of values, then of keys.
-    let mut rows = SharedMemory::<E>::new_aligned(comptime!(tiling.keys * tiling.row_stride()), 128usize);
+    let mut rows = rows_of::<E, N>(comptime!(tiling.keys), tiling);
     let mut weights =
         SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.weight_stride()), 128usize);
     let mut scores =
@@ -288,7 +310,7 @@ pub fn attention_by_queries<E: Float>(
         SharedMemory::<f32>::new_aligned(comptime!(tiling.queries * tiling.score_stride()), 128usize);
     let mut scratch = SharedMemory::<f32>::new_aligned(comptime!(tiling.scratch()), 128usize);
 
-    load::<E>(
+    load::<E, N>(
         q,
         &mut queries,
         from_row(tile.first),
@@ -299,7 +321,7 @@ pub fn attention_by_queries<E: Float>(
         comptime!(tiling.queries),
         tiling,
     );
-    load::<E>(
+    load::<E, N>(
         grad,
         &mut grads,
         from_row(tile.first),
@@ -329,13 +351,13 @@ pub fn attention_by_queries<E: Float>(
     let keys = tile.seen.prefix_length + tile.end - tile.seen.own;
     for block in 0..keys.div_ceil(comptime!(tiling.keys)) {
         let first = block * comptime!(tiling.keys);
-        load::<E>(v, &mut rows, tile.seen, first, keys, kv_head, kv_heads, comptime!(tiling.keys), tiling);
+        load::<E, N>(v, &mut rows, tile.seen, first, keys, kv_head, kv_heads, comptime!(tiling.keys), tiling);
         sync_cube();
-        score::<E>(&grads, &rows, &mut by_weights, tiling);
+        score::<Vector<E, N>>(&grads, &rows, &mut by_weights, tiling);
         sync_cube();
-        load::<E>(k, &mut rows, tile.seen, first, keys, kv_head, kv_heads, comptime!(tiling.keys), tiling);
+        load::<E, N>(k, &mut rows, tile.seen, first, keys, kv_head, kv_heads, comptime!(tiling.keys), tiling);
         sync_cube();
-        score::<E>(&queries, &rows, &mut scores, tiling);
+        score::<Vector<E, N>>(&queries, &rows, &mut scores, tiling);
         sync_cube();
         for share in 0..comptime!(tiling.keys / tiling.units_per_row()) {
             let key = share * per_row + lane;
@@ -345,9 +367,17 @@ pub fn attention_by_queries<E: Float>(
             weights[row * comptime!(tiling.weight_stride()) + key] = E::cast_from(by_score);
         }
         sync_cube();
-        let left = comptime!(as_rows(tiling.weight_stride()));
-        let right = comptime!(as_rows(tiling.row_stride()));
-        add_product::<E>(&mut result, &weights, &rows, left, right, comptime!(tiling.keys), shape);
+        let left = comptime!(weight_operand(tiling, false));
+        let right = comptime!(operand(tiling, false));
+        add_product::<E, Vector<E, N>>(
+            &mut result,
+            &weights,
+            &rows,
+            left,
+            right,
+            comptime!(tiling.keys),
+            shape,
+        );
         sync_cube();
     }
     let to = Destination { first: tile.first, end: tile.end, column: head * comptime!(tiling.dim) };
@@ -365,11 +395,11 @@ pub fn attention_by_queries<E: Float>(
 
 /// Gradients by keys and values, each `[tokens, kv_heads, dim]`, of a tile of keys (x) of a key head (y).
 #[cube(launch)]
-pub fn attention_by_keys<E: Float>(
-    q: &Array<E>,
-    k: &Array<E>,
-    v: &Array<E>,
-    grad: &Array<E>,
+pub fn attention_by_keys<E: Float, N: Size>(
+    q: &Array<Vector<E, N>>,
+    k: &Array<Vector<E, N>>,
+    v: &Array<Vector<E, N>>,
+    grad: &Array<Vector<E, N>>,
     lse: &Array<f32>,
     delta: &Array<f32>,
     tiles: &Array<u32>,
@@ -387,11 +417,10 @@ pub fn attention_by_keys<E: Float>(
     let end_key = tiles[at + 1] as usize;
     let count = end_key - first_key;
 
-    let mut keys = SharedMemory::<E>::new_aligned(comptime!(tiling.keys * tiling.row_stride()), 128usize);
-    let mut values = SharedMemory::<E>::new_aligned(comptime!(tiling.keys * tiling.row_stride()), 128usize);
-    let mut queries =
-        SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
-    let mut grads = SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.row_stride()), 128usize);
+    let mut keys = rows_of::<E, N>(comptime!(tiling.keys), tiling);
+    let mut values = rows_of::<E, N>(comptime!(tiling.keys), tiling);
+    let mut queries = rows_of::<E, N>(comptime!(tiling.queries), tiling);
+    let mut grads = rows_of::<E, N>(comptime!(tiling.queries), tiling);
     let mut weights =
         SharedMemory::<E>::new_aligned(comptime!(tiling.queries * tiling.weight_stride()), 128usize);
     let mut by_scores =
@@ -402,7 +431,7 @@ pub fn attention_by_keys<E: Float>(
         SharedMemory::<f32>::new_aligned(comptime!(tiling.queries * tiling.score_stride()), 128usize);
     let mut scratch = SharedMemory::<f32>::new_aligned(comptime!(tiling.scratch()), 128usize);
 
-    load::<E>(
+    load::<E, N>(
         k,
         &mut keys,
         from_row(first_key),
@@ -413,7 +442,7 @@ pub fn attention_by_keys<E: Float>(
         comptime!(tiling.keys),
         tiling,
     );
-    load::<E>(
+    load::<E, N>(
         v,
         &mut values,
         from_row(first_key),
@@ -442,7 +471,7 @@ pub fn attention_by_keys<E: Float>(
             let query = stretch.first + first + row;
             for member in 0..comptime!(tiling.group()) {
                 let head = kv_head * comptime!(tiling.group()) + member;
-                load::<E>(
+                load::<E, N>(
                     q,
                     &mut queries,
                     from_row(stretch.first),
@@ -453,7 +482,7 @@ pub fn attention_by_keys<E: Float>(
                     comptime!(tiling.queries),
                     tiling,
                 );
-                load::<E>(
+                load::<E, N>(
                     grad,
                     &mut grads,
                     from_row(stretch.first),
@@ -465,8 +494,8 @@ pub fn attention_by_keys<E: Float>(
                     tiling,
                 );
                 sync_cube();
-                score::<E>(&queries, &keys, &mut scores, tiling);
-                score::<E>(&grads, &values, &mut by_weights, tiling);
+                score::<Vector<E, N>>(&queries, &keys, &mut scores, tiling);
+                score::<Vector<E, N>>(&grads, &values, &mut by_weights, tiling);
                 let mut log_sum = 0.0f32;
                 let mut shift = 0.0f32;
                 if query < stretch.end {
@@ -488,9 +517,9 @@ pub fn attention_by_keys<E: Float>(
                     by_scores[place] = E::cast_from(by_score);
                 }
                 sync_cube();
-                let left = comptime!(as_columns(tiling.weight_stride()));
-                let right = comptime!(as_rows(tiling.row_stride()));
-                add_product::<E>(
+                let left = comptime!(weight_operand(tiling, true));
+                let right = comptime!(operand(tiling, false));
+                add_product::<E, Vector<E, N>>(
                     &mut by_values,
                     &weights,
                     &grads,
@@ -499,7 +528,7 @@ pub fn attention_by_keys<E: Float>(
                     comptime!(tiling.queries),
                     shape,
                 );
-                add_product::<E>(
+                add_product::<E, Vector<E, N>>(
                     &mut by_keys,
                     &by_scores,
                     &queries,

@@ -55,6 +55,8 @@ pub struct Operand {
     pub stride: usize,
     /// Whether its columns, as it lies there, are the rows of the factor.
     pub transposed: bool,
+    /// Numbers of an element of the memory.
+    pub vector: usize,
 }
 
 /// A unit's part of a result: fragments of the tensor cores, or numbers.
@@ -108,29 +110,30 @@ fn column_in_tile(#[comptime] number: usize) -> usize {
     UNIT_POS as usize % 8 + comptime!(number % 2 * 8)
 }
 
-/// Adds `left right` for `depth` columns of the left factor and rows of the right one.
+/// Adds `left right` for `depth` columns of the left factor and rows of the right one. Without tensor cores elements are
+/// single numbers.
 #[cube]
-pub fn add_product<E: Float>(
+pub fn add_product<A: CubePrimitive, B: CubePrimitive>(
     sum: &mut Accumulator,
-    left: &SharedMemory<E>,
-    right: &SharedMemory<E>,
+    left: &SharedMemory<A>,
+    right: &SharedMemory<B>,
     #[comptime] left_as: Operand,
     #[comptime] right_as: Operand,
     #[comptime] depth: usize,
     #[comptime] shape: Shape,
 ) {
     if comptime!(shape.tensor_cores) {
-        add_fragments::<E>(sum, left, right, left_as, right_as, depth, shape);
+        add_fragments::<A, B>(sum, left, right, left_as, right_as, depth, shape);
     } else {
-        add_numbers::<E>(sum, left, right, left_as, right_as, depth, shape);
+        add_numbers::<A, B>(sum, left, right, left_as, right_as, depth, shape);
     }
 }
 
 #[cube]
-fn add_fragments<E: Float>(
+fn add_fragments<A: CubePrimitive, B: CubePrimitive>(
     sum: &mut Accumulator,
-    left: &SharedMemory<E>,
-    right: &SharedMemory<E>,
+    left: &SharedMemory<A>,
+    right: &SharedMemory<B>,
     #[comptime] left_as: Operand,
     #[comptime] right_as: Operand,
     #[comptime] depth: usize,
@@ -141,13 +144,13 @@ fn add_fragments<E: Float>(
     for step in 0..comptime!(depth / SIDE) {
         if comptime!(shape.one_row() && shape.even()) {
             let row = first / comptime!(shape.across()) * SIDE;
-            let a = left_fragment::<E>(left, row, step * SIDE, left_as);
+            let a = left_fragment::<A>(left, row, step * SIDE, left_as);
             #[unroll]
             for tile in 0..comptime!(shape.per_team()) {
                 let column = (first + tile) % comptime!(shape.across()) * SIDE;
-                let b = right_fragment::<E>(right, step * SIDE, column, right_as);
+                let b = right_fragment::<B>(right, step * SIDE, column, right_as);
                 let fragment = sum.fragments.index(tile);
-                cmma::execute::<E, E, f32, f32>(&a, &b, fragment, fragment);
+                cmma::execute::<A, B, f32, f32>(&a, &b, fragment, fragment);
             }
         } else {
             #[unroll]
@@ -155,10 +158,10 @@ fn add_fragments<E: Float>(
                 if first + tile < comptime!(shape.tiles()) {
                     let row = (first + tile) / comptime!(shape.across()) * SIDE;
                     let column = (first + tile) % comptime!(shape.across()) * SIDE;
-                    let a = left_fragment::<E>(left, row, step * SIDE, left_as);
-                    let b = right_fragment::<E>(right, step * SIDE, column, right_as);
+                    let a = left_fragment::<A>(left, row, step * SIDE, left_as);
+                    let b = right_fragment::<B>(right, step * SIDE, column, right_as);
                     let fragment = sum.fragments.index(tile);
-                    cmma::execute::<E, E, f32, f32>(&a, &b, fragment, fragment);
+                    cmma::execute::<A, B, f32, f32>(&a, &b, fragment, fragment);
                 }
             }
         }
@@ -166,14 +169,14 @@ fn add_fragments<E: Float>(
 }
 
 #[cube]
-fn left_fragment<E: Float>(
-    from: &SharedMemory<E>,
+fn left_fragment<A: CubePrimitive>(
+    from: &SharedMemory<A>,
     row: usize,
     column: usize,
     #[comptime] operand: Operand,
-) -> cmma::Matrix<E> {
-    let start = place(row, column, operand);
-    cmma::Matrix::<E>::from_slice(
+) -> cmma::Matrix<A> {
+    let start = place(row, column, operand) / comptime!(operand.vector);
+    cmma::Matrix::<A>::from_slice(
         cmma::MatrixIdent::A,
         SIDE,
         SIDE,
@@ -185,14 +188,14 @@ fn left_fragment<E: Float>(
 }
 
 #[cube]
-fn right_fragment<E: Float>(
-    from: &SharedMemory<E>,
+fn right_fragment<B: CubePrimitive>(
+    from: &SharedMemory<B>,
     row: usize,
     column: usize,
     #[comptime] operand: Operand,
-) -> cmma::Matrix<E> {
-    let start = place(row, column, operand);
-    cmma::Matrix::<E>::from_slice(
+) -> cmma::Matrix<B> {
+    let start = place(row, column, operand) / comptime!(operand.vector);
+    cmma::Matrix::<B>::from_slice(
         cmma::MatrixIdent::B,
         SIDE,
         SIDE,
@@ -221,10 +224,10 @@ fn place(row: usize, column: usize, #[comptime] operand: Operand) -> usize {
 }
 
 #[cube]
-fn add_numbers<E: Float>(
+fn add_numbers<A: CubePrimitive, B: CubePrimitive>(
     sum: &mut Accumulator,
-    left: &SharedMemory<E>,
-    right: &SharedMemory<E>,
+    left: &SharedMemory<A>,
+    right: &SharedMemory<B>,
     #[comptime] left_as: Operand,
     #[comptime] right_as: Operand,
     #[comptime] depth: usize,

@@ -88,6 +88,11 @@ impl Tiling {
         self.width() + if self.tensor_cores { 8 } else { 1 }
     }
 
+    /// Numbers of operands that are read at once, 16 bytes where the tensor cores multiply.
+    pub fn vector(&self) -> usize {
+        if self.tensor_cores && self.dim.is_multiple_of(8) { 8 } else { 1 }
+    }
+
     /// Distance of rows of scores, which are f32.
     pub fn score_stride(&self) -> usize {
         self.keys + if self.tensor_cores { 4 } else { 1 }
