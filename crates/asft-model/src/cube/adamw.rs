@@ -1,10 +1,7 @@
 //! One kernel for a step of AdamW: weights and moments change where they lie, and nothing waits for the device.
 
-use burn::tensor::{DType, Tensor};
-use burn_cubecl::{
-    BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, kernel::into_contiguous,
-    tensor::CubeTensor,
-};
+use burn::tensor::{DType, Tensor, backend::Backend};
+use burn_cubecl::{CubeRuntime, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, prelude::*};
 use half::bf16;
 
@@ -12,12 +9,12 @@ use super::new_tensor;
 use crate::ops::{self, AdamWState, AdamWStep};
 
 /// See [`crate::LlamaBackend::adamw`]. The definition takes what is neither f32 nor bf16.
-pub fn step<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
-    value: Tensor<CubeBackend<R, F, I, B>, 1>,
-    gradient: Tensor<CubeBackend<R, F, I, B>, 1>,
-    state: Option<AdamWState<CubeBackend<R, F, I, B>>>,
+pub fn step<R: CubeRuntime, B: Backend<FloatTensorPrimitive = CubeTensor<R>>>(
+    value: Tensor<B, 1>,
+    gradient: Tensor<B, 1>,
+    state: Option<AdamWState<B>>,
     step: AdamWStep,
-) -> (Tensor<CubeBackend<R, F, I, B>, 1>, AdamWState<CubeBackend<R, F, I, B>>) {
+) -> (Tensor<B, 1>, AdamWState<B>) {
     let state_type = DType::from(step.state_type.dtype());
     let of_state_type = |tensor: &Tensor<_, 1>| tensor.dtype() == state_type;
     let kept = state.as_ref().is_none_or(|state| of_state_type(&state.first) && of_state_type(&state.second));

@@ -37,7 +37,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement> LlamaBacken
         state: Option<AdamWState<Self>>,
         step: AdamWStep,
     ) -> (Tensor<Self, 1>, AdamWState<Self>) {
-        adamw::step(value, gradient, state, step)
+        adamw::step::<R, Self>(value, gradient, state, step)
     }
 }
 

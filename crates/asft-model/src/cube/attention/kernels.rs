@@ -4,6 +4,8 @@
 //! that each result is written by one cube alone, its sum in an order that depends on the layout alone. Scores and weights
 //! live a tile at a time.
 
+#![allow(clippy::too_many_arguments, reason = "a kernel gets its tensors one by one")]
+
 use cubecl::prelude::*;
 
 use super::{

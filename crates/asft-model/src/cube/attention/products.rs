@@ -3,6 +3,8 @@
 //! A product is made of tiles of 16 × 16, each by one team of 32 units: by the tensor cores, or by units that have eight
 //! numbers of a tile each. Both read and write the same places, so that one can be tested for the other.
 
+#![allow(clippy::too_many_arguments, reason = "a kernel gets its tensors one by one")]
+
 use cubecl::{cmma, prelude::*};
 
 use super::tiling::{SIDE, TEAM, Tiling};
