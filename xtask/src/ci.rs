@@ -63,14 +63,6 @@ fn steps(nextest: bool, mpi: bool) -> Vec<Step> {
             "check --package asft-cli --features ndarray,wgpu,cuda --locked".split(' ').collect(),
             &[],
         ),
-        // Of every kernel, for which no GPU is needed.
-        (
-            "CUDA source",
-            "test --package asft-model --features cuda --lib --locked -- --test-threads=1 cube::source"
-                .split(' ')
-                .collect(),
-            &[("CARGO_PROFILE_DEV_OPT_LEVEL", "0")],
-        ),
         ("doctests", "test --workspace --locked --doc -- --test-threads=1".split(' ').collect(), &[]),
         (
             "documentation",
