@@ -11,8 +11,8 @@ use std::{
 use asft_core::{Objective, StepNorm};
 use asft_data::{EncodedPair, PairBatch};
 use asft_model::{
-    AttentionLayout, Llama, LlamaBackend, LlamaConfig, Span, Stream, TrainBackend, WeightType,
-    checkpoint::{Checkpoint, RandomWeights, write_model},
+    AttentionLayout, Llama, LlamaBackend, LlamaConfig, ModelError, Span, Stream, TrainBackend, WeightType,
+    checkpoint::{Checkpoint, RandomWeights, WeightSource, write_model},
     generate::{Event, Generator, Request, Sampling},
     ops::AttentionInputs,
     parameters,
@@ -21,6 +21,7 @@ use burn::{
     module::AutodiffModule,
     tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend},
 };
+use half::bf16;
 use serde::Serialize;
 
 use crate::{
@@ -98,8 +99,8 @@ pub fn compare<R: TrainBackend, A: TrainBackend>(
     weight_type: WeightType,
     allowed: Allowed,
 ) -> Result<Vec<Check>, ConformanceError> {
-    let expected = Numbers::of::<R>(reference_device, WeightType::F32)?;
-    let got = Numbers::of::<A>(device, weight_type)?;
+    let expected = Numbers::of::<R>(reference_device, WeightType::F32, weight_type)?;
+    let got = Numbers::of::<A>(device, weight_type, weight_type)?;
     let check = |name, difference, allowed| Check { name, difference, allowed };
     let part = |name, got: &[Vec<f64>], expected: &[Vec<f64>], allowed| {
         assert_eq!(got.len(), expected.len(), "{name}");
@@ -116,7 +117,7 @@ pub fn compare<R: TrainBackend, A: TrainBackend>(
         check("weights written and read", got.lost, 0.0),
         check(
             "greedy generation",
-            regret::<R::InnerBackend>(&got.answers, reference_device)?,
+            regret::<R::InnerBackend>(&got.answers, weight_type, reference_device)?,
             allowed.regret,
         ),
     ])
@@ -139,16 +140,21 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn of<A: TrainBackend>(device: &A::Device, weight_type: WeightType) -> Result<Self, ConformanceError> {
+    /// What is computed in `weight_type` from weights and inputs that are representable in `values`.
+    fn of<A: TrainBackend>(
+        device: &A::Device,
+        weight_type: WeightType,
+        values: WeightType,
+    ) -> Result<Self, ConformanceError> {
         let job = job(weight_type)?;
         job.weight_type::<A>(device)?;
         let pairs = job.train.pairs[..8].to_vec();
         let config = job.model_config.clone();
-        let model = model::<A>(weight_type, &config, device)?;
+        let model = model::<A>(weight_type, values, &config, device)?;
         let (log_probs, gradients) = loss_and_gradients::<A>(&model, &config, &pairs, device)?;
         let frozen = model.valid();
         Ok(Self {
-            attention: attention::<A::InnerBackend>(weight_type, device),
+            attention: attention::<A::InnerBackend>(weight_type, values, device),
             log_probs,
             gradients,
             lost: lost_in_a_checkpoint(&frozen, &config, weight_type, device)?,
@@ -177,10 +183,33 @@ fn job(weight_type: WeightType) -> Result<Job, TrainError> {
 /// The embedded model, with weights far enough from 0 that its layers do something.
 fn model<B: LlamaBackend>(
     weight_type: WeightType,
+    values: WeightType,
     config: &LlamaConfig,
     device: &B::Device,
 ) -> Result<Llama<B>, TrainError> {
-    Ok(Llama::load_as(weight_type, None, config, &mut RandomWeights::new(1, 0.15), device)?)
+    let mut weights = Representable { weights: RandomWeights::new(1, 0.15), values };
+    Ok(Llama::load_as(weight_type, None, config, &mut weights, device)?)
+}
+
+/// Random weights as a checkpoint of type `values` would hold them, so that both sides begin with the same.
+struct Representable {
+    weights: RandomWeights,
+    values: WeightType,
+}
+
+impl WeightSource for Representable {
+    fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let mut weights = self.weights.weight(name, shape)?;
+        weights.iter_mut().for_each(|weight| *weight = representable(*weight, self.values));
+        Ok(weights)
+    }
+}
+
+fn representable(value: f32, values: WeightType) -> f32 {
+    match values {
+        WeightType::F32 => value,
+        WeightType::Bf16 => bf16::from_f32(value).to_f32(),
+    }
 }
 
 fn steps<A: TrainBackend>(job: Job, device: &A::Device) -> Result<Vec<Vec<f64>>, ConformanceError> {
@@ -236,17 +265,21 @@ fn loss_and_gradients<A: TrainBackend>(
 }
 
 /// Output and gradients of attention over spans of many and of one token, with and without a prefix.
-fn attention<B: LlamaBackend>(weight_type: WeightType, device: &B::Device) -> Vec<Vec<f64>> {
+fn attention<B: LlamaBackend>(
+    weight_type: WeightType,
+    values: WeightType,
+    device: &B::Device,
+) -> Vec<Vec<f64>> {
     const DIM: usize = 16;
     let spans =
         [(0..0, 0..300), (0..260, 300..371), (371..371, 371..372), (371..372, 372..373), (0..0, 373..390)];
     let layout = AttentionLayout::new(spans.map(|(prefix, own)| Span { prefix, own }).to_vec());
     let tokens = layout.tokens();
     let rows = |heads: usize, seed: usize| {
-        let values: Vec<f32> =
-            (0..tokens * heads * DIM).map(|i| ((i * 7919 + seed) % 2003) as f32 / 500.0 - 2.0).collect();
+        let value = |i: usize| ((i * 7919 + seed) % 2003) as f32 / 500.0 - 2.0;
+        let numbers: Vec<f32> = (0..tokens * heads * DIM).map(|i| representable(value(i), values)).collect();
         let dtype = DType::from(weight_type.dtype());
-        let data = TensorData::new(values, [tokens, heads, DIM]);
+        let data = TensorData::new(numbers, [tokens, heads, DIM]);
         let tensor = Tensor::<B, 3>::from_data(data, (device, DType::F32)).cast(dtype);
         tensor.into_primitive().tensor()
     };
@@ -308,9 +341,13 @@ fn answers<B: LlamaBackend>(
 }
 
 /// The most nats by which a token of `answers` is less likely than the likeliest there.
-fn regret<B: LlamaBackend>(answers: &[(Vec<u32>, Vec<u32>)], device: &B::Device) -> Result<f64, TrainError> {
+fn regret<B: LlamaBackend>(
+    answers: &[(Vec<u32>, Vec<u32>)],
+    values: WeightType,
+    device: &B::Device,
+) -> Result<f64, TrainError> {
     let config = quickstart::model_config()?;
-    let model = model::<B>(WeightType::F32, &config, device)?;
+    let model = model::<B>(WeightType::F32, values, &config, device)?;
     let mut regrets = vec![];
     for (prompt, answer) in answers {
         let ids: Vec<u32> = prompt.iter().chain(answer).copied().collect();
