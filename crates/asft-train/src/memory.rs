@@ -169,9 +169,8 @@ impl MemoryPlan {
                 let inputs = weight * load.longest_step as u64 * segments as u64 * hidden;
                 let block = weight * tokens * (hidden + 2 * kept);
                 // The gradients above the blocks and of the last segment stay through the first step's search for
-                // the norm; the embedding's comes at its end, and is the head's where they are one.
+                // the norm; the embedding's comes at its end, and where it is the head's too, as a copy.
                 let above = head + last * block_parameters;
-                let embedding = if config.tie_word_embeddings { 0 } else { head };
                 vec![
                     Self {
                         gradients: F32 * above,
@@ -188,7 +187,7 @@ impl MemoryPlan {
                         activations: inputs + block,
                         ..plan
                     },
-                    Self { gradients: F32 * (above + embedding), activations: inputs, ..plan },
+                    Self { gradients: F32 * (above + head), activations: inputs, ..plan },
                 ]
             }
             (false, 1) => vec![at_the_head, after_the_last],
