@@ -38,7 +38,7 @@ pub fn followed(path: &Path) -> Result<PathBuf, EvalError> {
             return Ok(target);
         }
         let next = std::fs::read_link(&target).map_err(EvalError::io(path))?;
-        target = folder(&target).join(next);
+        target = target.parent().unwrap_or(Path::new("")).join(next);
     }
     Err(EvalError::Input(format!("{}: is a link that leads to itself\nhint: name a file", path.display())))
 }
