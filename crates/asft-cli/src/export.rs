@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use asft_data::Tokenizer;
+use asft_eval::files;
 use asft_model::{
     TrainBackend,
     checkpoint::{SavedModel, write_adapter, write_model},
@@ -55,9 +56,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let failed =
         |error: std::io::Error| Failure::input(format!("{}: cannot be written: {error}", target.display()));
-    std::fs::create_dir_all(output::parent(target)).map_err(failed)?;
+    std::fs::create_dir_all(files::folder(target)).map_err(failed)?;
     let temporary =
-        tempfile::Builder::new().prefix(".export-").tempdir_in(output::parent(target)).map_err(failed)?;
+        tempfile::Builder::new().prefix(".export-").tempdir_in(files::folder(target)).map_err(failed)?;
     let whole = temporary.path().join("model");
     std::fs::create_dir(&whole).map_err(failed)?;
     // Nothing is computed, so any backend does.

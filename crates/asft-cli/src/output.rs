@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use asft_eval::printable;
+use asft_eval::{files, printable};
 
 use crate::failure::Failure;
 
@@ -31,19 +31,17 @@ pub fn check_writable(path: &Path, inputs: &[PathBuf]) -> Result<(), Failure> {
     if real.is_some() && inputs.iter().any(|input| input.canonicalize().ok() == real) {
         return Err(Failure::input(format!("{shown}: is the input itself\nhint: name another file")));
     }
-    match replaceable(path) {
+    match replaceable(path)? {
         false => Ok(()),
-        true => tempfile::NamedTempFile::new_in(parent(path))
-            .map(drop)
-            .map_err(|error| Failure::input(format!("{shown}: cannot be written: {error}"))),
+        true => Ok(files::check_writable(path)?),
     }
 }
 
-/// Writes a file under a temporary name and renames it; a pipe or device is written to as it is.
+/// Writes a file under a temporary name and renames it, that which a link leads to in its place; a pipe or device is
+/// written to as it is.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    match replaceable(path) {
-        true => asft_train::run_directory::write_atomically(path, bytes)
-            .map_err(|error| Failure::Run(error.into())),
+    match replaceable(path)? {
+        true => files::write(path, bytes).map_err(|error| Failure::Run(error.into())),
         false => File::options()
             .write(true)
             .open(path)
@@ -63,10 +61,12 @@ pub struct Claim {
 impl Claim {
     /// Fails if another process has claimed `path`.
     pub fn new(path: &Path) -> Result<Self, Failure> {
+        // Whatever link it is called by.
+        let target = files::followed(path)?;
         let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
+        name.push(target.file_name().unwrap_or_default());
         name.push(".lock");
-        let beside = path.with_file_name(name);
+        let beside = target.with_file_name(name);
         let unable = |error| Failure::input(format!("{}: cannot be locked: {error}", beside.display()));
         let file = File::options().write(true).create(true).truncate(false).open(&beside).map_err(unable)?;
         match file.try_lock() {
@@ -87,9 +87,9 @@ impl Drop for Claim {
     }
 }
 
-/// Whether a name stands for an ordinary file or for nothing yet.
-fn replaceable(path: &Path) -> bool {
-    path.symlink_metadata().map_or(true, |metadata| metadata.is_file())
+/// Whether a name leads to an ordinary file or to nothing yet.
+fn replaceable(path: &Path) -> Result<bool, Failure> {
+    Ok(files::followed(path)?.symlink_metadata().map_or(true, |metadata| metadata.is_file()))
 }
 
 /// Writes to `path`, or to standard output without one.
@@ -107,13 +107,5 @@ pub fn print(text: &str) -> Result<(), Failure> {
     match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Run(error.into())),
         _ => Ok(()),
-    }
-}
-
-/// The directory that holds `path`.
-pub fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{EvalError, jsonl, schema::Kind, sha256::sha256_hex};
+use crate::{EvalError, files, jsonl, schema::Kind, sha256::sha256_hex};
 
 /// The answers to one question, with questions known by `Q` and turns written as `T`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ where
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), EvalError> {
         let rows: Vec<_> = self.rows.values().collect();
-        jsonl::write_file(path, jsonl::lines(&rows, false).as_bytes())
+        files::write(path, jsonl::lines(&rows, false).as_bytes())
     }
 
     /// The first answer's turn, from 0.
@@ -120,6 +120,36 @@ where
                 unknown.len()
             ))),
         }
+    }
+}
+
+/// What FastChat stores where an answer or a judgment could not be had.
+pub(crate) const FASTCHAT_ERROR: &str = "$ERROR$";
+
+/// A turn of an answer, however a benchmark writes it.
+pub trait Text {
+    /// What was said.
+    fn text(&self) -> &str;
+}
+
+impl Text for String {
+    fn text(&self) -> &str {
+        self
+    }
+}
+
+impl<Q: Ord, T: Text> AnswerFile<Q, T> {
+    /// Whether one of a question's first turns is no answer but FastChat's word for a failure.
+    pub(crate) fn has_failed(&self, question: &Q, turns: usize) -> bool {
+        let choice = self.rows.get(question).and_then(|row| row.choices.first());
+        choice.is_some_and(|choice| choice.turns.iter().take(turns).any(|turn| turn.text() == FASTCHAT_ERROR))
+    }
+}
+
+/// Tells how many turns are not judged because an answer of this file failed.
+pub(crate) fn warn_of_failed(failed: &BTreeMap<&str, usize>) {
+    for (id, count) in failed {
+        tracing::warn!("{id}: {count} turns have a failed answer ({FASTCHAT_ERROR}) and are not judged");
     }
 }
 

@@ -1,11 +1,11 @@
-//! JSON Lines: rows with their line numbers in, whole files out.
+//! JSON Lines: rows with their line numbers.
 
-use std::{io::Write, path::Path};
+use std::path::Path;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::EvalError;
+use crate::{EvalError, files};
 
 /// Rows of a file with their 1-based line numbers; blank lines are passed over. A `\uXXXX` that is half of a
 /// surrogate pair becomes U+FFFD with a warning.
@@ -13,26 +13,28 @@ use crate::EvalError;
 /// # Errors
 /// If the file cannot be read, is not UTF-8, or a line is no JSON object.
 pub fn read(path: &Path) -> Result<Vec<(usize, Value)>, EvalError> {
-    let bytes = std::fs::read(path).map_err(EvalError::io(path))?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let row = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-        EvalError::row(path, row, "is no UTF-8\nhint: save the file as UTF-8")
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = files::read_text(path)?;
     let mut rows = vec![];
-    for (index, line) in text.lines().enumerate() {
+    for (index, line) in text.split_inclusive('\n').enumerate() {
         if line.trim().is_empty() {
             continue;
         }
         let row = index + 1;
+        let not_json = |error: &serde_json::Error| {
+            let hint = match error.is_eof() && !line.ends_with('\n') {
+                true => "the last line was cut short; delete it",
+                false => "one object a line (JSON Lines)",
+            };
+            EvalError::row(path, row, format!("is no JSON: {error}\nhint: {hint}"))
+        };
         let value = match serde_json::from_str(line) {
             Ok(value) => value,
             Err(error) => match without_lone_surrogates(line) {
                 Some(mended) => {
                     tracing::warn!("{}:{row}: half a surrogate pair became U+FFFD", path.display());
-                    serde_json::from_str(&mended).map_err(|error| not_json(path, row, &error))?
+                    serde_json::from_str(&mended).map_err(|error| not_json(&error))?
                 }
-                None => return Err(not_json(path, row, &error)),
+                None => return Err(not_json(&error)),
             },
         };
         match value {
@@ -47,10 +49,6 @@ pub fn read(path: &Path) -> Result<Vec<(usize, Value)>, EvalError> {
         }
     }
     Ok(rows)
-}
-
-fn not_json(path: &Path, row: usize, error: &serde_json::Error) -> EvalError {
-    EvalError::row(path, row, format!("is no JSON: {error}\nhint: one object a line (JSON Lines)"))
 }
 
 /// Rows of a file as `T`; unknown fields are passed over where `T` lets them.
@@ -126,42 +124,10 @@ pub fn lines(rows: &[impl Serialize], ascii: bool) -> String {
     text
 }
 
-/// Writes a file under a temporary name in its directory, syncs it and renames it.
-///
-/// # Errors
-/// If the directory cannot be written to.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), EvalError> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let write = || {
-        let mut file = tempfile::Builder::new().permissions_of_new_files().tempfile_in(directory)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(EvalError::io(path))
-}
-
-trait PermissionsOfNewFiles {
-    fn permissions_of_new_files(&mut self) -> &mut Self;
-}
-
-impl PermissionsOfNewFiles for tempfile::Builder<'_, '_> {
-    #[cfg(unix)]
-    fn permissions_of_new_files(&mut self) -> &mut Self {
-        self.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-    }
-    #[cfg(not(unix))]
-    fn permissions_of_new_files(&mut self) -> &mut Self {
-        self
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -203,7 +169,9 @@ mod tests {
             ("{\"turns\": []}\n{\"turns\": [1]}\n", ":2: turns[0]: invalid type: integer `1`"),
             ("{}\n", ":1: missing field `turns`"),
             ("[1]\n", ":1: is no JSON object"),
-            ("{\"turns\": [\n", ":1: is no JSON: EOF"),
+            ("{\"turns\": [\n", "\nhint: one object a line"),
+            ("{}\n{\"turns\": [\"a", ":2: is no JSON: EOF"),
+            ("{}\n{\"turns\": [\"a", "\nhint: the last line was cut short; delete it"),
         ] {
             let file = file(text);
             let error = read_as::<Row>(file.path()).unwrap_err();

@@ -1,12 +1,12 @@
 //! What was had from a judge for one item, as judgment files keep it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     EvalError,
-    judge::{Reply, Status, Usage},
+    judge::{Params, Reply, Status, Usage},
     sha256::sha256_hex,
 };
 
@@ -21,6 +21,8 @@ pub struct Judged {
     pub created: f64,
     /// Where it is from.
     pub source: Option<String>,
+    /// What was sent beside the messages; empty where that is not known.
+    pub params: Params,
 }
 
 impl Judged {
@@ -51,6 +53,7 @@ impl Judged {
             attempts: self.replies.len(),
             source: self.source.clone(),
             template_sha256: Some(template_sha256.to_owned()),
+            params: self.params.clone(),
         }
     }
 }
@@ -83,6 +86,30 @@ pub struct Meta {
     /// Hash of system message, NUL and template of the prompt, which tells whether it is the official one.
     #[serde(default)]
     pub template_sha256: Option<String>,
+    /// What was sent beside the messages (`temperature`, `max_tokens`, …).
+    #[serde(default, skip_serializing_if = "Params::is_empty")]
+    pub params: Params,
+}
+
+/// What is to be said of the settings that judgments were made with: nothing where all were made alike and at
+/// temperature 0, as both protocols want it, and nothing of files that do not tell.
+pub(crate) fn settings<'a>(metas: impl Iterator<Item = &'a Option<Meta>>) -> Option<String> {
+    let known = metas.flatten().map(|meta| &meta.params).filter(|params| !params.is_empty());
+    let known: BTreeMap<String, &Params> = known.map(|params| (in_words(params), params)).collect();
+    let temperature = known.values().find_map(|params| params.get("temperature")?.as_f64());
+    let names: Vec<&str> = known.keys().map(String::as_str).collect();
+    match names.as_slice() {
+        [] => None,
+        [_] if temperature == Some(0.0) => None,
+        [one] => Some(format!("judged with {one}, where the protocol's temperature is 0")),
+        several => Some(format!("judged with different settings: {}", several.join("; "))),
+    }
+}
+
+/// What is sent beside the messages, for readers.
+#[must_use]
+pub fn in_words(params: &Params) -> String {
+    params.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
 }
 
 /// The judge whose rows count: the chosen one, or the only one there is.
@@ -106,7 +133,28 @@ pub(crate) fn choose_judge(judges: &BTreeSet<&str>, chosen: Option<&str>) -> Res
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn settings_are_told_unless_they_are_the_protocols() {
+        let meta = |params: &[(&str, f64)]| {
+            let params = params.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+            let judged = Judged { replies: vec![], status: Status::Ok, created: 0.0, source: None, params };
+            Some(judged.meta("", ""))
+        };
+        let told = |metas: &[Option<Meta>]| settings(metas.iter());
+        let (cold, warm, unknown) = (meta(&[("temperature", 0.0)]), meta(&[("temperature", 0.7)]), meta(&[]));
+        assert_eq!(told(&[None, unknown.clone()]), None);
+        assert_eq!(told(&[cold.clone(), None, unknown.clone()]), None);
+        let warmly = "judged with temperature 0.7, where the protocol's temperature is 0";
+        assert_eq!(told(&[warm.clone(), unknown]).as_deref(), Some(warmly));
+        let none = told(&[meta(&[("max_tokens", 9.0)])]);
+        assert!(none.is_some_and(|told| told.starts_with("judged with max_tokens 9.0, where")));
+        let both = "judged with different settings: temperature 0.0; temperature 0.7";
+        assert_eq!(told(&[warm, cold]).as_deref(), Some(both));
+    }
 
     #[test]
     fn meta_adds_up_the_requests() {
@@ -120,6 +168,7 @@ mod tests {
             status: Status::Ok,
             created: 0.0,
             source: None,
+            params: Params::new(),
         };
         assert_eq!(
             serde_json::to_string(&judged.meta("abc", "t")).unwrap(),

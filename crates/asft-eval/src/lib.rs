@@ -2,13 +2,14 @@
 //!
 //! This crate knows no model: answers come through [`AnswerSource`], which a local model, a recorded file or a
 //! remote endpoint can implement. [`judge`] asks a model that grades, [`statistics`] has means with their
-//! uncertainty, [`jsonl`] the files, [`page`] reports.
+//! uncertainty, [`jsonl`] rows of files, [`files`] how files are read and written, [`page`] reports.
 
 mod answer;
 pub mod answer_file;
 pub mod arena_hard;
 pub mod calibrate;
 mod error;
+pub mod files;
 pub mod import;
 pub mod jsonl;
 pub mod judge;
@@ -28,5 +29,5 @@ mod yaml;
 
 pub use answer::{Answer, AnswerSource, Query, Sampling, StopReason, derived_seed};
 pub use error::EvalError;
-pub use judged::{Judged, Meta};
+pub use judged::{Judged, Meta, in_words};
 pub use printable::printable;

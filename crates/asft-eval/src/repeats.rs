@@ -4,11 +4,11 @@
 use std::{collections::HashMap, hash::Hash};
 
 /// A row by what it judges.
-pub struct Keyed<'a, K, T> {
+pub struct Keyed<K, P, T> {
     /// What was judged, but for the prompt.
     pub key: K,
-    /// The prompt's text or hash.
-    pub prompt: &'a str,
+    /// What tells the prompt from others.
+    pub prompt: P,
     /// Whether it holds a verdict that counts.
     pub valid: bool,
     /// The row.
@@ -27,10 +27,10 @@ pub struct Unrepeated<K, T> {
 }
 
 /// Keeps for each key and prompt the last valid row, or the last where none is valid.
-pub fn last_valid<'a, K: Clone + Eq + Hash, T>(
-    rows: impl IntoIterator<Item = Keyed<'a, K, T>>,
+pub fn last_valid<K: Clone + Eq + Hash, P: PartialEq, T>(
+    rows: impl IntoIterator<Item = Keyed<K, P, T>>,
 ) -> Unrepeated<K, T> {
-    let mut places: HashMap<K, Vec<(&str, usize)>> = HashMap::new();
+    let mut places: HashMap<K, Vec<(P, usize)>> = HashMap::new();
     let mut kept: Vec<(K, T, bool)> = vec![];
     let mut conflicts = vec![];
     let mut repeated = 0;

@@ -6,17 +6,18 @@ use std::path::Path;
 
 use serde_json::{Map, Number, Value};
 
-use crate::EvalError;
+use crate::{EvalError, files};
 
 /// A file's mapping.
 ///
 /// # Errors
 /// If it cannot be read or uses other parts of YAML.
 pub fn read(path: &Path) -> Result<Map<String, Value>, EvalError> {
-    let text = std::fs::read_to_string(path).map_err(EvalError::io(path))?;
-    parse(text.strip_prefix('\u{feff}').unwrap_or(&text))
-        .map_err(|Fault { line, what }| EvalError::row(path, line, what))
+    parse(&files::read_text(path)?).map_err(|Fault { line, what }| EvalError::row(path, line, what))
 }
+
+/// Mappings and lists within one another at most, as in serde_json: each takes room on the stack.
+const DEPTH: usize = 128;
 
 struct Fault {
     line: usize,
@@ -24,7 +25,7 @@ struct Fault {
 }
 
 fn parse(text: &str) -> Result<Map<String, Value>, Fault> {
-    let mut reader = Reader { rest: text, line: 1 };
+    let mut reader = Reader { rest: text, line: 1, depth: 0 };
     reader.skip_blank_lines();
     if reader.rest.starts_with("---") {
         reader.end_of_line_after(3)?;
@@ -35,9 +36,22 @@ fn parse(text: &str) -> Result<Map<String, Value>, Fault> {
 struct Reader<'a> {
     rest: &'a str,
     line: usize,
+    depth: usize,
 }
 
 impl Reader<'_> {
+    /// What `read` reads one level deeper.
+    fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        if self.depth == DEPTH {
+            return self
+                .fault(format!("is nested deeper than {DEPTH} levels\nhint: put texts into double quotes"));
+        }
+        self.depth += 1;
+        let value = read(self);
+        self.depth -= 1;
+        value
+    }
+
     fn fault<T>(&self, what: impl Into<String>) -> Result<T, Fault> {
         Err(Fault { line: self.line, what: what.into() })
     }
@@ -149,7 +163,7 @@ impl Reader<'_> {
             || &self.rest[found..] == "-";
         match is_list {
             true if found >= indentation => Ok(Value::Array(self.list(found)?)),
-            false if found > indentation => Ok(Value::Object(self.mapping(found)?)),
+            false if found > indentation => self.deeper(|reader| reader.mapping(found)).map(Value::Object),
             _ => Ok(Value::Null),
         }
     }
@@ -176,28 +190,30 @@ impl Reader<'_> {
     fn flow_value(&mut self, in_list: bool) -> Result<Value, Fault> {
         match self.rest.chars().next() {
             Some('"' | '\'') => Ok(Value::String(self.quoted()?)),
-            Some('[') => {
-                self.advance(1);
-                let mut list = vec![];
-                loop {
-                    self.skip_white_space(true);
-                    if self.rest.starts_with(']') {
-                        self.advance(1);
-                        return Ok(Value::Array(list));
-                    }
-                    list.push(self.flow_value(true)?);
-                    self.skip_white_space(true);
-                    match self.rest.chars().next() {
-                        Some(',') => self.advance(1),
-                        Some(']') => {}
-                        _ => return self.fault("a list in brackets has no end"),
-                    }
-                }
-            }
+            Some('[') => self.deeper(Self::flow_list).map(Value::Array),
             Some(mark @ ('{' | '|' | '>' | '&' | '*' | '!' | '%' | '@' | '`')) => self.fault(format!(
                 "{mark:?} begins what is not read here\nhint: put the text into double quotes"
             )),
             _ => self.plain(in_list),
+        }
+    }
+
+    fn flow_list(&mut self) -> Result<Vec<Value>, Fault> {
+        self.advance(1);
+        let mut list = vec![];
+        loop {
+            self.skip_white_space(true);
+            if self.rest.starts_with(']') {
+                self.advance(1);
+                return Ok(list);
+            }
+            list.push(self.flow_value(true)?);
+            self.skip_white_space(true);
+            match self.rest.chars().next() {
+                Some(',') => self.advance(1),
+                Some(']') => {}
+                _ => return self.fault("a list in brackets has no end"),
+            }
         }
     }
 
@@ -347,6 +363,24 @@ mod tests {
             value("a: \"one  \n  two\n\n\n  three\\\n   four\"\nb: 1\n"),
             json!({"a": "one two\n\nthreefour", "b": 1})
         );
+    }
+
+    #[test]
+    fn depth_has_an_end() {
+        let lists = |depth: usize| format!("b: 1\na: {}{}\n", "[".repeat(depth), "]".repeat(depth));
+        let mappings =
+            |depth: usize| (0..depth).map(|at| format!("{}a:\n", " ".repeat(at))).collect::<String>();
+        assert!(parse(&lists(DEPTH)).is_ok() && parse(&mappings(DEPTH)).is_ok());
+        for (text, line) in
+            [(lists(30_000), 2), (format!("\na: {}", "[".repeat(30_000)), 2), (mappings(3_000), 130)]
+        {
+            let fault = parse(&text).map(|_| ()).unwrap_err();
+            assert_eq!(fault.line, line, "{}", fault.what);
+            assert!(fault.what.starts_with("is nested deeper than 128 levels"), "{}", fault.what);
+        }
+        // serde_json has the same limit.
+        let json = format!("{{\"a\":{}}}", "[".repeat(30_000));
+        assert!(serde_json::from_str::<Value>(&json).unwrap_err().to_string().contains("recursion limit"));
     }
 
     #[test]

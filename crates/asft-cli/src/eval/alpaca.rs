@@ -11,7 +11,7 @@ use asft_data::{
     read::Source,
     schema::{Converted, Format, Schema, SchemaRows},
 };
-use asft_eval::{derived_seed, statistics::Estimate, text};
+use asft_eval::{derived_seed, files, statistics::Estimate, text};
 use asft_model::generate::{Event, Finish, Request, Sampling};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    generate::{LocalModel, ModelOptions, Opened, Rows},
+    generate::{LocalModel, ModelOptions, Opened, Prompt, Rows},
     number::whole,
     output::{self, note},
     train::interruptible,
@@ -70,14 +70,16 @@ pub struct Arguments {
 
 /// A row as the model gets it.
 struct Question {
+    asked: Prompt,
     prompt: Vec<u32>,
     label: String,
     label_tokens: usize,
 }
 
-/// A row of a file of predictions; LLaMA-Factory's have the first two.
+/// A row of a file of predictions; LLaMA-Factory's have the first three, with the prompt as its template renders it.
 #[derive(Serialize, Deserialize)]
 struct Prediction {
+    prompt: Prompt,
     predict: String,
     label: String,
     tokens: usize,
@@ -119,6 +121,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if rows.len() < in_data {
         note!("the first {} of {in_data} rows", rows.len());
     }
+    files::check_folder(&arguments.output_dir)?;
     let ids: Vec<String> = arguments.model.iter().map(|path| model_id(path)).collect();
     if let Some((_, id)) = ids.iter().enumerate().find(|(i, id)| ids[..*i].contains(id)) {
         return Err(Failure::input(format!(
@@ -132,8 +135,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let questions: Vec<Question> =
             rows.iter().map(|row| question(&opened, row, arguments.cutoff)).collect::<Result<_, _>>()?;
         let directory = arguments.output_dir.join(id);
-        std::fs::create_dir_all(&directory)
-            .map_err(|error| Failure::input(format!("--output-dir {}: {error}", directory.display())))?;
+        files::make_folder(&directory)?;
         let measured = opened.with_weights(|model| {
             let mut measured = vec![];
             for seed in std::iter::once(None).chain(arguments.seeds.iter().copied().map(Some)) {
@@ -150,6 +152,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let summary = json!({
         "data": arguments.data,
         "rows": rows.len(),
+        "rows_in_data": in_data,
         "sampling": {
             "temperature": arguments.temperature, "top_k": arguments.top_k, "top_p": arguments.top_p,
             "max_new_tokens": arguments.max_new_tokens, "cutoff": arguments.cutoff, "seeds": arguments.seeds,
@@ -160,8 +163,24 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     output::write_file(&file, format!("{summary:#}\n").as_bytes())?;
     match arguments.json {
         true => print_json(&summary),
-        false => output::print(&format!("{}\n{}\n", as_text(&models), file.display())),
+        false => {
+            let head = head(arguments, rows.len(), in_data);
+            output::print(&format!("{head}{}\n{}\n", as_text(&models), file.display()))
+        }
     }
+}
+
+/// What the tables are of.
+fn head(arguments: &Arguments, rows: usize, in_data: usize) -> String {
+    let Arguments { data, temperature, top_k, top_p, max_new_tokens, cutoff, seeds, .. } = arguments;
+    let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    let sampled = match seeds.is_empty() {
+        true => String::new(),
+        false => {
+            format!("; temperature {temperature}, top-k {top_k}, top-p {top_p}, seeds {}", seeds.join(", "))
+        }
+    };
+    format!("{rows} of {in_data} rows of {data}; max-new-tokens {max_new_tokens}, cutoff {cutoff}{sampled}\n")
 }
 
 fn model_id(path: &Path) -> String {
@@ -204,7 +223,11 @@ fn question(opened: &Opened, row: &PreferenceRow, cutoff: usize) -> Result<Quest
     }
     let label =
         opened.tokenizer.decode(&pair.chosen[..target], true).map_err(|error| Failure::Run(error.into()))?;
-    Ok(Question { prompt, label, label_tokens: target })
+    let asked = match row.prompt.as_slice() {
+        [turn] if turn.role == "user" => Prompt::Text(turn.content.clone()),
+        turns => Prompt::Turns(turns.to_vec()),
+    };
+    Ok(Question { asked, prompt, label, label_tokens: target })
 }
 
 /// Tokens of prompt and label that LLaMA-Factory keeps of `limit` together.
@@ -239,7 +262,7 @@ fn predict(
     let settings =
         format!("{} {drawn} max_new_tokens {max_new_tokens} cutoff {cutoff}", model.opened.settings()?);
     let fit = |place: usize, row: &Prediction| match questions.get(place) {
-        Some(question) => question.label == row.label,
+        Some(question) => question.asked == row.prompt && question.label == row.label,
         None => place < in_data,
     };
     let mut done = Rows::open(file, &settings, fit)?;
@@ -264,6 +287,7 @@ fn predict(
         let question = &questions[places[request]];
         let written = model.decode(&generated.tokens).and_then(|predict| {
             let prediction = Prediction {
+                prompt: question.asked.clone(),
                 predict,
                 label: question.label.clone(),
                 tokens: generated.tokens.len(),

@@ -9,7 +9,7 @@ use asft_eval::{
         self, Answers, ArenaGame, BattleFile, JudgeConfig, JudgmentFile, Options, Question, Questions,
         RETRY_MESSAGE, StyledScore, Summary, Turn, csv, games, read_answers, rows, show, show_battles,
     },
-    derived_seed,
+    derived_seed, files,
     schema::Kind,
     statistics::FEW_QUESTIONS,
 };
@@ -19,7 +19,7 @@ use serde_json::{Map, json};
 use super::{
     answers::{self, Asked},
     calibration,
-    judging::{JudgeArguments, take_first, write_judgments},
+    judging::{JudgeArguments, Wanted, take_first, write_judgments},
     print_json,
     table::{interval, number, table},
 };
@@ -121,10 +121,20 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<Answers>, EvalError> {
     paths.iter().map(|path| read_answers(path)).collect()
 }
 
+fn wanted_game(game: &ArenaGame) -> Wanted<'_> {
+    let name = Map::from_iter([
+        ("question_id".to_owned(), json!(game.question_id)),
+        ("model".to_owned(), json!(game.model)),
+        ("game".to_owned(), json!(game.game)),
+    ]);
+    Wanted { name, user_prompt: game.user_prompt(), template_sha256: &game.template_sha256 }
+}
+
 fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
     let mut questions = Questions::read(&arguments.questions)?;
     let mut answers = read_all(&arguments.answers)?;
-    take_first(arguments.judge.limit, &mut questions.rows, &mut answers, |row| row.question_id.clone())?;
+    let limit = arguments.judge.limit;
+    let beyond = take_first(limit, &mut questions.rows, &mut answers, |row| row.question_id.clone())?;
     asft_eval::answer_file::distinct_ids(answers.iter().map(|file| file.id.as_str()))?;
     let baseline = read_answers(&arguments.baseline_answers)?;
     let config = match &arguments.prompts {
@@ -136,23 +146,18 @@ fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
     }
     let settings = arguments.judge.settings()?;
     let retry_message = settings.retry_message.as_deref().unwrap_or(RETRY_MESSAGE);
-    let mut all = vec![];
+    let (mut all, mut counts) = (vec![], vec![]);
     for answers in &answers {
-        all.extend(games(&questions, answers, &baseline, &config, retry_message)?);
+        let games = games(&questions, answers, &baseline, &config, retry_message)?;
+        counts.push(games.len());
+        all.extend(games);
     }
     let directory = &arguments.output_dir;
     if !arguments.judge.dry_run {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Failure::input(format!("--output-dir {}: {error}", directory.display())))?;
+        files::make_folder(directory)?;
     }
-    let name = |game: &ArenaGame| {
-        Map::from_iter([
-            ("question_id".to_owned(), json!(game.question_id)),
-            ("model".to_owned(), json!(game.model)),
-            ("game".to_owned(), json!(game.game)),
-        ])
-    };
-    let names: Vec<_> = all.iter().map(name).collect();
+    let params = arena_hard::params();
+    let wanted: Vec<Wanted<'_>> = all.iter().map(wanted_game).collect();
     let file = |answers: &Answers| directory.join(format!("{}.jsonl", answers.id));
     let inputs: Vec<PathBuf> = [&arguments.questions, &arguments.baseline_answers]
         .into_iter()
@@ -161,13 +166,15 @@ fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
         .cloned()
         .collect();
     for answers in &answers {
-        arguments.judge.check_output(&file(answers), &inputs, &names)?;
+        arguments.judge.check_output(&file(answers), &inputs, &wanted, &params, &beyond)?;
     }
-    let judged = arguments.judge.judge(&all, &arena_hard::params(), REPLY_TOKENS, directory, &names)?;
+    let judged = arguments.judge.judge(&all, &params, REPLY_TOKENS, directory, &wanted)?;
     let Some(judging) = judged else { return Ok(()) };
-    let each = all.len() / answers.len();
-    for ((answers, games), judged) in answers.iter().zip(all.chunks(each)).zip(judging.judged.chunks(each)) {
-        let rows = rows(games, judged, &arguments.judge.judge_model);
+    let mut from = 0;
+    for (answers, count) in answers.iter().zip(counts) {
+        let these = from..from + count;
+        from = these.end;
+        let rows = rows(&all[these.clone()], &judging.judged[these], &arguments.judge.judge_model);
         let retried = arena_hard::retried(&rows);
         if retried > 0 {
             note!("{}: {retried} games were asked again for a verdict", answers.id);
@@ -253,8 +260,8 @@ fn as_text(summary: &Summary) -> String {
         summary.baseline,
         summary.judge.as_deref().unwrap_or("not told by battles")
     );
-    if let Some(label) = summary.label {
-        text += &format!("{label}\n");
+    for said in summary.label.iter().copied().chain(summary.settings.as_deref()) {
+        text += &format!("{said}\n");
     }
     let rows: Vec<[String; 6]> = summary
         .models

@@ -1,8 +1,11 @@
 //! What is known of judges that stand in for the published ones, beside their replies.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
-use asft_eval::calibrate::ENOUGH_ITEMS;
+use asft_eval::{EvalError, calibrate::ENOUGH_ITEMS, files};
 use serde_json::Value;
 
 use crate::{failure::Failure, output::note};
@@ -23,11 +26,11 @@ pub fn statement(cache: &Path, benchmark: &str, judge: &str) -> Result<Option<St
     if PUBLISHED.contains(&judge) {
         return Ok(None);
     }
+    files::check_folder(cache)?;
     let path = file(cache, benchmark, judge);
-    let kept: Value = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Value::Null,
-        Err(error) => return Err(Failure::input(format!("{}: {error}", path.display()))),
-        Ok(text) => serde_json::from_str(&text)
+    let kept: Value = match files::read_text(&path) {
+        Err(EvalError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Value::Null,
+        read => serde_json::from_str(&read?)
             .map_err(|error| Failure::input(format!("{}: {error}\nhint: calibrate again", path.display())))?,
     };
     Ok(Some(match kept["items"].as_u64() {

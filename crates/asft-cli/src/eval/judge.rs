@@ -5,6 +5,7 @@ use std::{fs::OpenOptions, io::Write, path::PathBuf};
 use asft_eval::{
     arena_hard,
     calibrate::{Calibration, calibrate},
+    files,
     import::Import,
     jsonl,
     judge::{
@@ -14,7 +15,7 @@ use asft_eval::{
     judge_behaviour::Behaviour,
     mt_bench,
 };
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use serde_json::json;
 
 use super::{
@@ -140,7 +141,7 @@ pub struct CalibrateArguments {
     #[arg(long, value_name = "DIR", requires = "judge_model")]
     cache: Option<PathBuf>,
     /// The substitute's name there.
-    #[arg(long, value_name = "NAME", requires = "cache")]
+    #[arg(long, value_name = "NAME", requires = "cache", value_parser = NonEmptyStringValueParser::new())]
     judge_model: Option<String>,
     /// Prints one JSON object.
     #[arg(long)]
@@ -162,8 +163,7 @@ fn calibrated(arguments: &CalibrateArguments) -> Result<(), Failure> {
                 )));
             }
         }
-        std::fs::create_dir_all(cache)
-            .map_err(|error| Failure::input(format!("--cache {}: {error}", cache.display())))?;
+        files::make_folder(cache)?;
         let (benchmark, spearman) = match &calibration {
             Calibration::Ratings(ratings) => ("mt-bench", ratings.all.spearman),
             Calibration::Verdicts(verdicts) => ("arena-hard", verdicts.spearman),

@@ -1,7 +1,7 @@
 //! Having items judged: the options that judging commands share, the plan, the run and its progress.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Display,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
@@ -17,10 +17,10 @@ use asft_eval::{
         Status, SystemClock, Transport, failures_path, jitter, plan, write_failures,
     },
 };
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::print_json;
 use crate::{
@@ -34,7 +34,7 @@ use crate::{
 #[derive(Args)]
 pub struct JudgeArguments {
     /// The judge, as its server calls it.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub judge_model: String,
     /// Where it is: any server of OpenAI's protocol.
     #[arg(long, value_name = "URL", default_value = "https://api.openai.com/v1")]
@@ -89,14 +89,19 @@ impl JudgeArguments {
         Ok(Settings::read(&self.assignments)?)
     }
 
-    /// Fails if a file of judgments could not be written, or holds anything but judgments of these items by this judge,
-    /// before anything is asked. `names` are the items' fields as [`Self::judge`] lists failures by.
-    pub fn check_output<'a>(
+    /// Fails if a file of judgments could not be written, or holds anything but judgments of these items by this judge
+    /// that were asked for as they are now, before anything is asked. `beyond` are the questions after --limit.
+    pub fn check_output(
         &self,
         output: &Path,
         inputs: &[PathBuf],
-        names: impl IntoIterator<Item = &'a Map<String, Value>>,
+        wanted: &[Wanted<'_>],
+        protocol: &Params,
+        beyond: &BTreeSet<String>,
     ) -> Result<(), Failure> {
+        if wanted.is_empty() {
+            return Err(Failure::input("no answer is left to judge\nhint: answer the questions again"));
+        }
         if self.dry_run {
             return Ok(());
         }
@@ -104,40 +109,62 @@ impl JudgeArguments {
         if !output.exists() {
             return Ok(());
         }
-        // Both games of a pair are one row.
-        let key = |row: &Map<String, Value>, fields: &[&String]| -> Vec<Value> {
-            fields.iter().map(|field| row.get(*field).cloned().unwrap_or_default()).collect()
+        let params = json!(self.settings()?.params(protocol));
+        let fields: Vec<&String> = wanted[0].name.keys().collect();
+        let key = |row: &Map<String, Value>, game: Value| {
+            let value = |field: &&String| if *field == "game" { Some(&game) } else { row.get(*field) };
+            format!("{:?}", fields.iter().map(value).collect::<Vec<_>>())
         };
-        let names: Vec<&Map<String, Value>> = names.into_iter().collect();
-        let fields: Vec<&String> = names
-            .first()
-            .map(|name| name.keys().filter(|field| *field != "game").collect())
-            .unwrap_or_default();
-        let known: HashSet<String> = names.iter().map(|name| format!("{:?}", key(name, &fields))).collect();
+        let known: HashMap<String, &Wanted<'_>> = wanted
+            .iter()
+            .map(|item| (key(&item.name, item.name.get("game").cloned().unwrap_or_default()), item))
+            .collect();
         for (row, value) in jsonl::read(output)? {
-            let judge = value["judge"].as_str().or(value["judge"][0].as_str());
-            let own = judge.is_none_or(|judge| judge == self.judge_model)
-                && value.as_object().is_some_and(|row| known.contains(&format!("{:?}", key(row, &fields))));
-            if !own {
-                return Err(Failure::input(format!(
-                    "{}:{row}: is no judgment of these answers by {}, and the file would be replaced\nhint: name another file",
-                    output.display(),
-                    self.judge_model
-                )));
+            let wrong = |what: String, hint: &str| {
+                Err(Failure::input(format!(
+                    "{}:{row}: {what}, and the file would be replaced\nhint: {hint}",
+                    output.display()
+                )))
+            };
+            let by = value["judge"].as_str().or(value["judge"][0].as_str());
+            let is_own = by.is_none_or(|judge| judge == self.judge_model);
+            if let (true, Some(limit)) =
+                (is_own && beyond.contains(&value["question_id"].to_string()), self.limit)
+            {
+                let what = format!("question {} lies beyond --limit {limit}", value["question_id"]);
+                return wrong(what, "a higher --limit, or name another file");
+            }
+            for (game, asked, meta) in requests(&value) {
+                let item = value.as_object().and_then(|row| known.get(&key(row, game)));
+                let Some(item) = item.filter(|_| is_own) else {
+                    let what = format!("is no judgment of these answers by {}", self.judge_model);
+                    return wrong(what, "name another file");
+                };
+                let (template, was) = (&meta["template_sha256"], &meta["params"]);
+                let what = if asked.as_str().is_some_and(|asked| asked != item.user_prompt) {
+                    "was judged with other answers, references or prompts than now".to_owned()
+                } else if template.as_str().is_some_and(|template| template != item.template_sha256) {
+                    "was judged with other prompts than now".to_owned()
+                } else if was.is_object() && *was != params {
+                    format!("was judged with {was}, where it is {params} now")
+                } else {
+                    continue;
+                };
+                return wrong(what, "name another file, or move this one away");
             }
         }
         Ok(())
     }
 
-    /// Has the items judged; `names` are the fields by which a failure is listed beside `output`. After a dry run,
-    /// which prints its plan, there is nothing.
+    /// Has the items judged; those of `wanted` that fail are listed beside `output`. After a dry run, which prints its
+    /// plan, there is nothing.
     pub fn judge<T: Item>(
         &self,
         items: &[T],
         protocol: &Params,
         reply_tokens: u64,
         output: &Path,
-        names: &[Map<String, Value>],
+        wanted: &[Wanted<'_>],
     ) -> Result<Option<Judging>, Failure> {
         let settings = self.settings()?;
         let params = settings.params(protocol);
@@ -184,7 +211,7 @@ impl JudgeArguments {
         progress.finish();
         let outcome = outcome?;
         let failures = failures_path(output);
-        let listed = write_failures(&failures, &outcome.judgments, |item| names[item].clone())?;
+        let listed = write_failures(&failures, &outcome.judgments, |item| wanted[item].name.clone())?;
         let spent = outcome.spent;
         note!(
             "{} requests, {} tokens in, {} out{}",
@@ -221,7 +248,8 @@ impl JudgeArguments {
             }
             _ => End::Whole,
         };
-        let judged = outcome.judgments.into_iter().map(Judged::from).collect();
+        let with_params = |judgment| Judged { params: params.clone(), ..Judged::from(judgment) };
+        let judged = outcome.judgments.into_iter().map(with_params).collect();
         let mut hint = match self.offline {
             true => "hint: without --offline the same command asks for what the cache lacks; with other prompts or another judge than \
                      before it lacks all"
@@ -229,32 +257,55 @@ impl JudgeArguments {
             false => "hint: the same command asks again for just these".to_owned(),
         };
         if listed > 0 {
-            hint += &format!("; {} lists what failed", failures.display());
+            hint += &format!("; {} lists the {listed} that failed", failures.display());
         }
         Ok(Some(Judging { judged, end, hint }))
     }
 }
 
+/// An item as files of judgments have it.
+pub struct Wanted<'a> {
+    /// The fields that name it.
+    pub name: Map<String, Value>,
+    /// The user's message.
+    pub user_prompt: &'a str,
+    /// The hash of the judge's prompt.
+    pub template_sha256: &'a str,
+}
+
+/// The number of each game of a judgment, or null, with the user's message and what is kept beside it.
+fn requests<'a>(judgment: &'a Value) -> Vec<(Value, &'a Value, &'a Value)> {
+    if let Some(games) = judgment["games"].as_array() {
+        let game = |(number, game): (usize, &'a Value)| (json!(number), &game["user_prompt"], &game["meta"]);
+        return (1..).zip(games).map(game).collect();
+    }
+    let meta = &judgment["meta"];
+    match judgment.get("g1_user_prompt") {
+        Some(first) => vec![(json!(1), first, meta), (json!(2), &judgment["g2_user_prompt"], meta)],
+        None => vec![(Value::Null, &judgment["user_prompt"], meta)],
+    }
+}
+
 /// Leaves the first `limit` questions, and of the answers those to them; before that, all must be to these questions.
+/// Gives the ids of the other questions, as JSON.
 pub fn take_first<Q, I, T>(
     limit: Option<usize>,
     questions: &mut Vec<Q>,
     answers: &mut [AnswerFile<I, T>],
     id: impl Fn(&Q) -> I,
-) -> Result<(), Failure>
+) -> Result<BTreeSet<String>, Failure>
 where
     I: Ord + Clone + Display + Serialize + DeserializeOwned,
     T: Serialize + DeserializeOwned,
 {
-    let Some(limit) = limit.filter(|limit| *limit < questions.len()) else { return Ok(()) };
+    let Some(limit) = limit.filter(|limit| *limit < questions.len()) else { return Ok(BTreeSet::new()) };
     let places: BTreeMap<I, usize> = questions.iter().map(&id).zip(0..).collect();
     for file in &mut *answers {
         file.only_questions(|question| places.contains_key(question))?;
         file.rows.retain(|question, _| places[question] < limit);
     }
     note!("the first {limit} of {} questions", questions.len());
-    questions.truncate(limit);
-    Ok(())
+    Ok(questions.drain(limit..).map(|question| json!(id(&question)).to_string()).collect())
 }
 
 /// Writes judgments in place of those that were there, unless they are fewer.

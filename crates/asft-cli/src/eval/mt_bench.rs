@@ -19,7 +19,7 @@ use serde_json::{Map, json};
 use super::{
     answers::{self, Asked},
     calibration, categories,
-    judging::{JudgeArguments, take_first, write_judgments},
+    judging::{JudgeArguments, Wanted, take_first, write_judgments},
     print_json,
     table::{interval, number, table},
 };
@@ -151,10 +151,30 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<Answers>, EvalError> {
     paths.iter().map(|path| read_answers(path)).collect()
 }
 
+fn wanted_game(game: &PairGame) -> Wanted<'_> {
+    let name = Map::from_iter([
+        ("question_id".to_owned(), json!(game.question_id)),
+        ("model_1".to_owned(), json!(game.model_1)),
+        ("turn".to_owned(), json!(game.turn)),
+        ("game".to_owned(), json!(game.game)),
+    ]);
+    Wanted { name, user_prompt: game.user_prompt(), template_sha256: &game.template_sha256 }
+}
+
+fn wanted_call(call: &SingleCall) -> Wanted<'_> {
+    let name = Map::from_iter([
+        ("question_id".to_owned(), json!(call.question_id)),
+        ("model".to_owned(), json!(call.model)),
+        ("turn".to_owned(), json!(call.turn)),
+    ]);
+    Wanted { name, user_prompt: call.user_prompt(), template_sha256: &call.template_sha256 }
+}
+
 fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
     let mut questions = Questions::read(&arguments.questions)?;
     let mut answers = read_all(&arguments.answers)?;
-    take_first(arguments.judge.limit, &mut questions.rows, &mut answers, |question| question.question_id)?;
+    let limit = arguments.judge.limit;
+    let beyond = take_first(limit, &mut questions.rows, &mut answers, |question| question.question_id)?;
     let references = arguments.references.as_ref().map(|path| read_answers(path)).transpose()?;
     if let Some(doubts) = references.as_ref().and_then(mt_bench::doubts) {
         note!("{doubts}");
@@ -173,17 +193,9 @@ fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
             let prompts = read_prompts(arguments.prompts.as_ref(), Mode::Pairwise)?;
             let baseline = read_answers(baseline)?;
             let games = pair_games(&questions, &answers, &baseline, references.as_ref(), &prompts)?;
-            let name = |game: &PairGame| {
-                Map::from_iter([
-                    ("question_id".to_owned(), json!(game.question_id)),
-                    ("model_1".to_owned(), json!(game.model_1)),
-                    ("turn".to_owned(), json!(game.turn)),
-                    ("game".to_owned(), json!(game.game)),
-                ])
-            };
-            let names: Vec<_> = games.iter().map(name).collect();
-            judge.check_output(output, &inputs, &names)?;
-            let Some(judging) = judge.judge(&games, &params, REPLY_TOKENS, output, &names)? else {
+            let wanted = games.iter().map(wanted_game).collect::<Vec<_>>();
+            judge.check_output(output, &inputs, &wanted, &params, &beyond)?;
+            let Some(judging) = judge.judge(&games, &params, REPLY_TOKENS, output, &wanted)? else {
                 return Ok(());
             };
             write_judgments(output, &pair_rows(&games, &judging.judged, &judge.judge_model), true)?;
@@ -192,16 +204,9 @@ fn judge(arguments: &JudgingArguments) -> Result<(), Failure> {
         _ => {
             let prompts = read_prompts(arguments.prompts.as_ref(), Mode::Single)?;
             let calls = single_calls(&questions, &answers, references.as_ref(), &prompts)?;
-            let name = |call: &SingleCall| {
-                Map::from_iter([
-                    ("question_id".to_owned(), json!(call.question_id)),
-                    ("model".to_owned(), json!(call.model)),
-                    ("turn".to_owned(), json!(call.turn)),
-                ])
-            };
-            let names: Vec<_> = calls.iter().map(name).collect();
-            judge.check_output(output, &inputs, &names)?;
-            let Some(judging) = judge.judge(&calls, &params, REPLY_TOKENS, output, &names)? else {
+            let wanted = calls.iter().map(wanted_call).collect::<Vec<_>>();
+            judge.check_output(output, &inputs, &wanted, &params, &beyond)?;
+            let Some(judging) = judge.judge(&calls, &params, REPLY_TOKENS, output, &wanted)? else {
                 return Ok(());
             };
             write_judgments(output, &single_rows(&calls, &judging.judged, &judge.judge_model), true)?;
@@ -283,6 +288,10 @@ fn shown(arguments: &ShowArguments) -> Result<(), Failure> {
         compare: &arguments.compare,
     };
     if let Some(path) = &arguments.plot {
+        if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("svg")) {
+            let hint = "hint: name a file that ends in .svg";
+            return Err(Failure::input(format!("--plot {}: is drawn as SVG\n{hint}", path.display())));
+        }
         let inputs = arguments.judgments.iter().chain(&arguments.answers).chain(&arguments.questions);
         let inputs: Vec<PathBuf> =
             inputs.chain(&arguments.prompts).chain(&arguments.references).cloned().collect();
@@ -323,10 +332,17 @@ fn calls_of_answered(
 }
 
 fn as_text(shown: &Shown, fastchat: bool) -> String {
-    let Summary { label, judge, models, compare, pairs } = &shown.summary;
+    let Summary { label, settings, judge, models, compare, pairs } = &shown.summary;
     let mut text = format!("judge: {judge}\n");
-    if let Some(label) = label {
-        text += &format!("{label}\n");
+    for said in label.iter().copied().chain(settings.as_deref()) {
+        text += &format!("{said}\n");
+    }
+    for conflict in &shown.conflicts {
+        text += &format!(
+            "{}: {} judgments have rows with different prompts, so that it has no score but FastChat's\n",
+            conflict.model,
+            conflict.keys.len()
+        );
     }
     if fastchat {
         let rows: Vec<[String; 5]> = models
@@ -393,9 +409,10 @@ fn as_text(shown: &Shown, fastchat: bool) -> String {
     }
     for compared in compare {
         text += &format!(
-            "\n{} − {}: {} (95% {}){}; smallest difference that would show: {}\n",
+            "\n{} − {} over {} shared questions: {} (95% {}){}; smallest difference that would show: {}\n",
             compared.a,
             compared.b,
+            compared.questions,
             number(compared.mean, 3),
             interval(compared.ci95, 3),
             match compared.ci95 {
@@ -404,6 +421,9 @@ fn as_text(shown: &Shown, fastchat: bool) -> String {
             },
             number(compared.smallest_detectable, 3)
         );
+        if compared.mean.is_some() && compared.questions < FEW_QUESTIONS {
+            text += &format!("few questions ({})\n", compared.questions);
+        }
     }
     for pair in pairs {
         text += &format!(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use asft_eval::{
-    arena_hard, jsonl, mt_bench,
+    arena_hard, files, jsonl, mt_bench,
     page::{Block, Page},
 };
 use clap::Args;
@@ -48,9 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     output::check_writable(&arguments.output, &inputs)?;
     let mut blocks = vec![];
     for (number, path) in arguments.summary.iter().enumerate() {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
-        let summary: Value = serde_json::from_str(&text)
+        let summary: Value = serde_json::from_str(&files::read_text(path)?)
             .map_err(|error| Failure::input(format!("{}: is no JSON: {error}", path.display())))?;
         blocks.extend(section(&arguments.cache, path, number, &summary)?);
     }
@@ -242,8 +240,8 @@ fn scores(
 fn bench(number: usize, summary: &Value) -> Vec<Block> {
     let models = summary["models"].as_array().cloned().unwrap_or_default();
     let mut blocks = vec![Block::Heading(format!("MT-Bench, judged by {}", shown(&summary["judge"], 0)))];
-    if let Some(label) = summary["label"].as_str() {
-        blocks.push(Block::Text(label.to_owned()));
+    for said in [&summary["label"], &summary["settings"]].into_iter().filter_map(Value::as_str) {
+        blocks.push(Block::Text(said.to_owned()));
     }
     let rows = models.iter().map(|model| {
         vec![
@@ -299,13 +297,15 @@ fn bench(number: usize, summary: &Value) -> Vec<Block> {
             let verdict = if low <= 0.0 && high >= 0.0 { "not distinguishable" } else { "different" };
             vec![
                 format!("{} − {}", shown(&pair["a"], 0), shown(&pair["b"], 0)),
+                shown(&pair["questions"], 0),
                 shown(&pair["mean"], 3),
                 shown(&pair["ci95"], 3),
                 shown(&pair["smallest_detectable"], 3),
                 verdict.to_owned(),
             ]
         });
-        let header = ["models", "difference", "95% interval", "smallest that would show", ""];
+        let header =
+            ["models", "shared questions", "difference", "95% interval", "smallest that would show", ""];
         blocks.push(Block::Table { header: cells(&header), rows: rows.collect() });
     }
     blocks
@@ -318,8 +318,8 @@ fn arena(number: usize, summary: &Value) -> Vec<Block> {
         shown(&summary["baseline"], 0),
         shown(&summary["judge"], 0)
     ))];
-    if let Some(label) = summary["label"].as_str() {
-        blocks.push(Block::Text(label.to_owned()));
+    for said in [&summary["label"], &summary["settings"]].into_iter().filter_map(Value::as_str) {
+        blocks.push(Block::Text(said.to_owned()));
     }
     let rows = models.iter().map(|model| {
         vec![

@@ -43,6 +43,9 @@ pub fn read(path: &Path, own: &[&str]) -> Result<Vec<Row>, Failure> {
     }
 }
 
+/// Who speaks in a conversation, as chat templates know them.
+const ROLES: [&str; 5] = ["system", "user", "assistant", "tool", "ipython"];
+
 const FORM: &str =
     "hint: a prompt is a text, or a list of turns {\"role\": …, \"content\": …} with a text each";
 
@@ -66,6 +69,7 @@ fn row(line: usize, mut columns: Map<String, Value>, own: &[&str]) -> Result<Row
 
 fn prompt_of(value: Value) -> Result<Prompt, String> {
     let turns = match value {
+        Value::String(text) if text.trim().is_empty() => return Err("prompt: says nothing".to_owned()),
         Value::String(text) => return Ok(Prompt::Text(text)),
         Value::Array(turns) => turns,
         other => return Err(format!("prompt: is {}", kind(&other))),
@@ -80,9 +84,20 @@ fn prompt_of(value: Value) -> Result<Prompt, String> {
             Some(other) => Err(format!("prompt[{place}].{field}: is {}", kind(other))),
             None => Err(format!("prompt[{place}].{field}: is missing")),
         };
-        Ok(Message::new(text("role")?, text("content")?))
+        let (role, content) = (text("role")?, text("content")?);
+        match ROLES.contains(&role.as_str()) {
+            true => Ok(Message::new(role, content)),
+            false => Err(format!("prompt[{place}].role: is {role:?}, and none of {}", ROLES.join(", "))),
+        }
     };
-    turns.iter().enumerate().map(turn).collect::<Result<_, _>>().map(Prompt::Turns)
+    let turns: Vec<Message> = turns.iter().enumerate().map(turn).collect::<Result<_, _>>()?;
+    match turns.last() {
+        Some(last) if last.role == "assistant" || last.role == "system" => {
+            Err(format!("prompt: ends with a turn of role {}, which nothing answers", last.role))
+        }
+        Some(last) if last.content.trim().is_empty() => Err("prompt: its last turn says nothing".to_owned()),
+        _ => Ok(Prompt::Turns(turns)),
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +130,16 @@ mod tests {
             (json!({"prompt": {"role": "user"}}), "prompt: is an object"),
             (json!({"prompt": []}), "prompt: has no turn"),
             (json!({"prompt": ["hi"]}), "prompt[0]: is a string"),
+            (json!({"prompt": " \n"}), "prompt: says nothing\nhint: a prompt is"),
+            (
+                json!({"prompt": [{"role": "alien", "content": "a"}]}),
+                "prompt[0].role: is \"alien\", and none of system, user, assistant",
+            ),
+            (
+                json!({"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}),
+                "prompt: ends with a turn of role assistant",
+            ),
+            (json!({"prompt": [{"role": "user", "content": ""}]}), "prompt: its last turn says nothing"),
             (
                 json!({"prompt": [{"role": "user", "content": "a"}, {"content": "b"}]}),
                 "prompt[1].role: is missing",

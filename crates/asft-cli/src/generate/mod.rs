@@ -18,8 +18,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use self::input::Prompt;
 pub use self::{
+    input::Prompt,
     model::{LocalModel, ModelArguments, ModelOptions, Opened},
     rows::Rows,
 };
@@ -41,13 +41,13 @@ pub struct Arguments {
     #[arg(long, value_name = "F.jsonl", requires = "output")]
     input: Option<PathBuf>,
     /// Answers only the first rows; with more, --resume goes on.
-    #[arg(long, value_name = "N", requires = "input", value_parser = whole(1usize))]
+    #[arg(long, value_name = "N", requires = "input", conflicts_with = "prompt", value_parser = whole(1usize))]
     limit: Option<usize>,
     /// Where the answers go, a row for each row.
     #[arg(long, value_name = "F.jsonl")]
     output: Option<PathBuf>,
     /// Goes on with an output that was broken off.
-    #[arg(long, requires = "input")]
+    #[arg(long, requires = "input", conflicts_with = "prompt")]
     resume: bool,
     /// A system message before each prompt that has none.
     #[arg(long, value_name = "TEXT")]
@@ -103,6 +103,9 @@ impl Arguments {
 }
 
 fn answer(arguments: &Arguments, prompt: &str) -> Result<(), Failure> {
+    if prompt.trim().is_empty() {
+        return Err(Failure::input("--prompt: says nothing"));
+    }
     let opened = arguments.model.open("--prompt".into())?;
     let prompt = opened.encode(0, &arguments.conversation(&Prompt::Text(prompt.to_owned())))?;
     let sampling = arguments.sampling(arguments.seed);

@@ -4,11 +4,11 @@
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
-use asft_eval::{EvalError, jsonl};
+use asft_eval::{EvalError, files, jsonl};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{failure::Failure, output::Claim};
@@ -37,10 +37,9 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     /// cut is dropped.
     pub fn open(path: &Path, settings: &str, fit: impl Fn(usize, &T) -> bool) -> Result<Self, Failure> {
         let claim = Claim::new(path)?;
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(EvalError::io(path)(error).into()),
-            Ok(text) => text,
+        let text = match files::read_text(path) {
+            Err(EvalError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => String::new(),
+            read => read?,
         };
         let mut done = BTreeMap::new();
         for (index, line) in text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines().enumerate() {
@@ -62,7 +61,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
             done.insert(row.index, row);
         }
         let rows: Vec<_> = done.values().collect();
-        jsonl::write_file(path, jsonl::lines(&rows, false).as_bytes())?;
+        files::write(path, jsonl::lines(&rows, false).as_bytes())?;
         let file = OpenOptions::new().append(true).open(path).map_err(EvalError::io(path))?;
         Ok(Self { path: path.to_owned(), file, settings: settings.to_owned(), done, _claim: claim })
     }
@@ -83,7 +82,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     /// Sorts the file, and gives the rows.
     pub fn finish(self) -> Result<Vec<T>, Failure> {
         let rows: Vec<_> = self.done.values().collect();
-        jsonl::write_file(&self.path, jsonl::lines(&rows, false).as_bytes())?;
+        files::write(&self.path, jsonl::lines(&rows, false).as_bytes())?;
         Ok(self.done.into_values().map(|row| row.row).collect())
     }
 }

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::support::{Scratch, stderr, tiny};
 
 /// A stub judge that ends with the test.
-struct Stub(Child, String);
+pub struct Stub(Child, pub String);
 
 impl Stub {
-    fn start(scratch: &Scratch, more: &[&str]) -> Self {
+    pub fn start(scratch: &Scratch, more: &[&str]) -> Self {
         let mut command = scratch.command(&[&["eval", "judge", "stub"], more].concat());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut address = String::new();
@@ -30,11 +30,11 @@ impl Drop for Stub {
     }
 }
 
-fn lines(rows: impl IntoIterator<Item = Value>) -> String {
+pub fn lines(rows: impl IntoIterator<Item = Value>) -> String {
     rows.into_iter().map(|row| format!("{row}\n")).collect()
 }
 
-fn questions(count: usize) -> String {
+pub fn questions(count: usize) -> String {
     let categories = ["writing", "math", "stem", "coding"];
     lines((0..count).map(|number| {
         json!({"question_id": 81 + number, "category": categories[number % 4], "turns": [format!("Say {number}."), "And now?"]})
@@ -42,20 +42,20 @@ fn questions(count: usize) -> String {
 }
 
 /// Answers as MT-Bench has them; also good as reference answers.
-fn answers(count: usize) -> String {
+pub fn answers(count: usize) -> String {
     lines((0..count).map(|number| {
         json!({"question_id": 81 + number, "answer_id": "a", "model_id": "m", "choices": [{"index": 0, "turns": [format!("{number}"), "Later."]}], "tstamp": 1.0})
     }))
 }
 
-fn rows(path: &Path) -> Vec<Value> {
+pub fn rows(path: &Path) -> Vec<Value> {
     std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 const FILES: [&str; 8] =
     ["--questions", "q.jsonl", "--answers", "m.jsonl", "--references", "r.jsonl", "--output", "j.jsonl"];
 
-fn judging<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub fn judging<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let judge = ["--judge-model", "stub", "--base-url", url, "--cache", "cache"];
     [&["eval", "mt-bench", "judge"][..], &FILES, &judge, more].concat()
 }
@@ -404,6 +404,19 @@ fn alpaca_rows_are_predicted_greedily_and_by_seeds() {
     let one: Value = serde_json::from_slice(&limited.stdout).unwrap();
     assert_eq!((&one["rows"], &one["alpaca"][0]["drawings"][1]["pairs"]), (&json!(1), &json!(1)));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+    let table: Vec<_> = arguments.iter().copied().filter(|word| *word != "--json").collect();
+    let table = scratch.ok(&[&table[..], &["--limit", "1"]].concat());
+    let head = "1 of 2 rows of rows.json; max-new-tokens 6, cutoff 1024; temperature 0.95, top-k 50, top-p 0.7, seeds 1, 2\n";
+    assert!(table.starts_with(head), "{table}");
+    let data = std::fs::read_to_string(scratch.path("rows.json")).unwrap();
+    for (was, is) in [("Add.", "Subtract."), ("1 and 2", "1 and 3")] {
+        scratch.write("rows.json", data.replace(was, is));
+        let output = scratch.run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        let message = "predictions-greedy.jsonl:1: does not belong to row 0 of the input\nhint: ";
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
+    scratch.write("rows.json", data);
     for (more, message) in [
         (&["--seeds", "-1"][..], "must be a whole number from 0 on"),
         (&["--temperature", "0.1"][..], "predictions-seed-1.jsonl:1: was made with"),

@@ -64,6 +64,11 @@ fn rows_are_answered_and_an_output_is_gone_on_with() {
             "in.jsonl:1: prompt: is a number\nhint: a prompt is a text, or a list",
         ),
         (&["--resume"], "{\"prompt\": 3, \"index\": 1}\n", "in.jsonl:1: prompt"),
+        (
+            &["--resume"],
+            "{\"prompt\": \"a\"}\n{\"prompt\": \" \"}\n",
+            "in.jsonl:2: prompt: says nothing\nhint: ",
+        ),
         (&["--resume", "--limit", "0"], PROMPTS, "must be a whole number from 1 on"),
         (&["--resume", "--limit", "-1"], PROMPTS, "must be a whole number from 1 on"),
         (&["--resume", "--seed", "-1"], PROMPTS, "must be a whole number from 0 on"),
@@ -131,6 +136,15 @@ fn an_answer_is_printed_as_it_grows() {
     let row: serde_json::Value =
         serde_json::from_slice(&std::fs::read(scratch.path("out.jsonl")).unwrap()).unwrap();
     assert_eq!(text.strip_suffix('\n'), row["text"].as_str());
+    for (more, message) in [
+        (&["--prompt", "Hi", "--limit", "1"][..], "'--limit <N>'"),
+        (&["--prompt", "Hi", "--resume"], "'--resume'"),
+        (&["--prompt", ""], "--prompt: says nothing"),
+    ] {
+        let output = scratch.run(&[&["generate", "--model", model][..], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{message}: {}", stderr(&output));
+        assert!(stderr(&output).contains(message), "{message}: {}", stderr(&output));
+    }
     let long = "word ".repeat(2000);
     let output = scratch.run(&["generate", "--model", model, "--prompt", &long]);
     assert_eq!(output.status.code(), Some(2));

@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod compare;
 mod eval;
+mod eval_outputs;
 mod generate;
 mod lora;
 #[cfg(all(target_os = "linux", feature = "mpi"))]

@@ -5,7 +5,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{EvalError, answer_file::AnswerFile, schema::Kind};
+use crate::{
+    EvalError,
+    answer_file::{AnswerFile, Text},
+    schema::Kind,
+};
 
 /// Answers of one turn.
 pub type Answers = AnswerFile<String, Turn>;
@@ -21,6 +25,12 @@ pub struct Turn {
     /// Further fields.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+impl Text for Turn {
+    fn text(&self) -> &str {
+        &self.content
+    }
 }
 
 /// Reads a file of answers.

@@ -1,5 +1,7 @@
 //! What the judge is asked in each game, and the rows of its verdicts.
 
+use std::collections::BTreeMap;
+
 use serde_json::Map;
 
 use super::{
@@ -8,6 +10,7 @@ use super::{
 };
 use crate::{
     EvalError,
+    answer_file::warn_of_failed,
     judge::{Item, Message, Next, Reply, Status},
     judged::Judged,
 };
@@ -23,7 +26,8 @@ pub struct ArenaGame {
     pub game: u8,
     /// What the judge is sent first.
     pub messages: Vec<Message>,
-    template_sha256: String,
+    /// The hash of the judge's prompt.
+    pub template_sha256: String,
     retry: Message,
     pattern: VerdictPattern,
     attempts: usize,
@@ -61,7 +65,8 @@ impl Item for ArenaGame {
     }
 }
 
-/// Both games of every question, in the order of the questions; `retry_message` asks again for a verdict.
+/// Both games of every question, in the order of the questions, but those with a failed answer; `retry_message` asks again
+/// for a verdict.
 ///
 /// # Errors
 /// If an answer is missing, an answered question is not among the questions, or the answers are the baseline's.
@@ -79,9 +84,13 @@ pub fn games(
         )));
     }
     answers.only_questions(|id| questions.rows.iter().any(|question| question.question_id == *id))?;
-    let mut games = vec![];
+    let (mut games, mut failed) = (vec![], BTreeMap::new());
     for question in &questions.rows {
         let id = &question.question_id;
+        if let Some(file) = [answers, baseline].into_iter().find(|file| file.has_failed(id, 1)) {
+            *failed.entry(file.id.as_str()).or_default() += 1;
+            continue;
+        }
         let (ours, theirs) = (&answers.turn(id, 0)?.content, &baseline.turn(id, 0)?.content);
         for (game, a, b) in [(1, theirs, ours), (2, ours, theirs)] {
             games.push(ArenaGame {
@@ -96,6 +105,7 @@ pub fn games(
             });
         }
     }
+    warn_of_failed(&failed);
     Ok(games)
 }
 
@@ -173,7 +183,13 @@ mod tests {
     #[test]
     fn rows_hold_every_reply() {
         let games = [game(), ArenaGame { game: 2, ..game() }];
-        let judged = |replies: Vec<Reply>, status| Judged { replies, status, created: 1.0, source: None };
+        let judged = |replies: Vec<Reply>, status| Judged {
+            replies,
+            status,
+            created: 1.0,
+            source: None,
+            params: Default::default(),
+        };
         let results = [
             judged(vec![reply("Well."), reply("[[A>B]]")], Status::Ok),
             judged(vec![reply("[[A>B]] [[B>A]]")], Status::Contradictory),

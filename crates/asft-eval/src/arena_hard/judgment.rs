@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::verdict::{Label, Verdict, VerdictPattern};
+use super::{
+    config,
+    verdict::{Label, Verdict, VerdictPattern},
+};
 use crate::{
     EvalError,
     judge::Status,
@@ -55,6 +58,13 @@ impl Game {
         self.score.as_deref().and_then(Label::parse)
     }
 
+    /// What tells its request from others about the same answers: the hash of the judge's prompt where that is known to be
+    /// another than the official one, and the user's message.
+    fn asked_with(&self) -> (Option<&str>, &str) {
+        let template = self.meta.as_ref().and_then(|meta| meta.template_sha256.as_deref());
+        (template.filter(|template| !config::is_official(template)), &self.user_prompt)
+    }
+
     /// What became of it, from what is recorded; files of other programs do not say.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -101,7 +111,7 @@ pub(crate) fn unrepeated<'a>(
     last_valid(judgments.into_iter().flat_map(|judgment| {
         [1, 2].into_iter().zip(&judgment.games).map(|(number, game)| Keyed {
             key: (judgment.model.as_str(), judgment.question_id.as_str(), number),
-            prompt: game.user_prompt.as_str(),
+            prompt: game.asked_with(),
             valid: game.label().is_some(),
             row: game,
         })

@@ -9,7 +9,12 @@ use super::{
     battle::Outcome, bootstrap, config, judgment::unrepeated, style_control, style_control::Scaling,
     verdict::ByPlace,
 };
-use crate::{EvalError, judge::Status, judged::choose_judge, statistics::ByQuestion};
+use crate::{
+    EvalError,
+    judge::Status,
+    judged::{choose_judge, settings},
+    statistics::ByQuestion,
+};
 
 /// What to show.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +83,7 @@ pub fn show(files: &[JudgmentFile], options: &Options<'_>) -> Result<Summary, Ev
     }
     let label =
         rows.iter().any(|(_, _, judgment)| judgment.games.iter().any(is_unofficial)).then_some(NOT_OFFICIAL);
+    let settings = settings(rows.iter().flat_map(|row| row.2.games.iter().map(|game| &game.meta)));
     let mut models = models(&outcomes, &tallies, options)?;
     if let Some(questions) = options.questions {
         let known: BTreeSet<&str> = questions.rows.iter().map(|row| row.question_id.as_str()).collect();
@@ -97,7 +103,7 @@ pub fn show(files: &[JudgmentFile], options: &Options<'_>) -> Result<Summary, Ev
             }
         }
     }
-    Ok(Summary { label, baseline: options.baseline.to_owned(), judge: Some(judge), models })
+    Ok(Summary { label, settings, baseline: options.baseline.to_owned(), judge: Some(judge), models })
 }
 
 /// Scores a file of battles.
@@ -108,7 +114,8 @@ pub fn show(files: &[JudgmentFile], options: &Options<'_>) -> Result<Summary, Ev
 pub fn show_battles(file: &BattleFile, options: &Options<'_>) -> Result<Summary, EvalError> {
     let outcomes = file.outcomes(options.baseline)?;
     let models = models(&outcomes, &BTreeMap::new(), options)?;
-    Ok(Summary { label: None, baseline: options.baseline.to_owned(), judge: None, models })
+    let baseline = options.baseline.to_owned();
+    Ok(Summary { label: None, settings: None, baseline, judge: None, models })
 }
 
 /// Whether a game was certainly had with other prompts; where it has no hash, only our own can be told.

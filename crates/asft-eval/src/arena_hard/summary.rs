@@ -12,6 +12,9 @@ pub struct Summary {
     /// What the reader must know before anything else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<&'static str>,
+    /// What is to be said of the settings it was judged with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
     /// Whom all models played against.
     pub baseline: String,
     /// Who judged; null for a file of battles, which does not say.

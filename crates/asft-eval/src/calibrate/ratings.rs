@@ -158,7 +158,7 @@ fn side(file: &JudgmentFile) -> Result<Vec<(Key<'_>, &SingleJudgment)>, EvalErro
         .map_err(|error| EvalError::Input(format!("{}: {error}", file.path.display())))?;
     let unrepeated = last_valid(file.single.iter().map(|(_, row)| Keyed {
         key: (row.model.as_str(), row.question_id, row.turn),
-        prompt: &row.user_prompt,
+        prompt: row.asked_with(),
         valid: row.is_valid(),
         row,
     }));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Message, Params, Reply, canonical::canonical, lock::lock, stub};
-use crate::{EvalError, jsonl, sha256::sha256_hex};
+use crate::{EvalError, files, jsonl, sha256::sha256_hex};
 
 /// A reply that was had, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,7 +113,7 @@ impl Cache {
     /// If another process writes it, it cannot be read or written, or a line is no entry. The last line is cut off
     /// with a warning if its writing was cut short.
     pub fn open(directory: &Path) -> Result<Self, EvalError> {
-        std::fs::create_dir_all(directory).map_err(EvalError::io(directory))?;
+        files::make_folder(directory)?;
         let lock = lock(directory)?;
         let path = directory.join(FILE);
         let mut file = OpenOptions::new()
@@ -132,7 +132,7 @@ impl Cache {
                 file.write_all(b"\n")?;
             }
             file.sync_all()?;
-            sync_directory(directory)?;
+            files::sync_folder(directory)?;
             file.metadata()
         };
         let length = { mend }().map_err(EvalError::io(&path))?.len();
@@ -146,6 +146,7 @@ impl Cache {
     /// If it cannot be read, or a line is no entry; the last line is passed over with a warning if its writing was
     /// cut short.
     pub fn read(directory: &Path) -> Result<Self, EvalError> {
+        files::check_folder(directory)?;
         let path = directory.join(FILE);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -270,17 +271,6 @@ fn entry(path: &Path, row: usize, line: &[u8]) -> Result<Entry, EvalError> {
         )
     })?;
     jsonl::row_as(path, row, value)
-}
-
-/// Makes the names of new files last.
-#[cfg(unix)]
-fn sync_directory(directory: &Path) -> std::io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_directory(_: &Path) -> std::io::Result<()> {
-    Ok(())
 }
 
 #[cfg(test)]

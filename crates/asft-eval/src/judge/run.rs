@@ -91,6 +91,7 @@ impl From<Judgment> for Judged {
             created: last.map_or(0.0, |reply| reply.created),
             source: last.map(|reply| reply.source.clone()),
             replies: judgment.replies.into_iter().map(|recorded| recorded.reply).collect(),
+            params: Params::new(),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Recorded FastChat judgments as entries of a judge's cache.
 
-use super::{JudgmentFile, Prompts, judgment::FASTCHAT_ERROR, pair_game::winner, params, rating::rating};
+use super::{JudgmentFile, Prompts, pair_game::winner, params, rating::rating};
 use crate::{
     EvalError,
+    answer_file::FASTCHAT_ERROR,
     import::{Entry, Import},
     judge::{Message, Reply},
 };

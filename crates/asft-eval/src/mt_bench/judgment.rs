@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
-use super::rating::is_on_scale;
-use crate::{EvalError, jsonl, judge::Status, judged::Meta, schema::Kind};
+use super::{prompts::asked_with, rating::is_on_scale};
+use crate::{EvalError, answer_file::FASTCHAT_ERROR, jsonl, judge::Status, judged::Meta, schema::Kind};
 
 /// A rating of one turn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,11 @@ impl SingleJudgment {
         is_on_scale(self.rating())
     }
 
+    /// What tells its request from others about the same turn.
+    pub(crate) fn asked_with(&self) -> AskedWith<'_> {
+        asked_with(&self.judge.1, self.meta.as_ref(), &self.user_prompt)
+    }
+
     /// What became of it, from what is recorded; files of other programs do not say.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -63,8 +68,8 @@ impl SingleJudgment {
     }
 }
 
-/// What FastChat stores where no reply was had.
-pub(super) const FASTCHAT_ERROR: &str = "$ERROR$";
+/// Name of the judge's prompt, its hash where that is known to be another than the official one, and the user's message.
+pub(crate) type AskedWith<'a> = (&'a str, Option<&'a str>, &'a str);
 
 /// Who won a game.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +128,11 @@ impl PairJudgment {
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.g1_winner != Winner::Error && self.g2_winner != Winner::Error
+    }
+
+    /// What tells its requests from others about the same two answers.
+    pub(crate) fn asked_with(&self) -> AskedWith<'_> {
+        asked_with(&self.judge.1, self.meta.as_ref(), &self.g1_user_prompt)
     }
 
     /// What became of it, from what is recorded.

@@ -1,5 +1,7 @@
 //! Pairwise mode: each answer plays two games against the baseline's, with their places changed.
 
+use std::collections::BTreeMap;
+
 use serde_json::Map;
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
 };
 use crate::{
     EvalError,
-    answer_file::distinct_ids,
+    answer_file::{distinct_ids, warn_of_failed},
     judge::{Item, Message, Next, Reply, Status},
     judged::Judged,
 };
@@ -74,7 +76,8 @@ pub(super) fn winner(text: &str, game: u8) -> Winner {
     }
 }
 
-/// Every game of these answers against the baseline's, by question, then turn, then answer file, then game.
+/// Every game of these answers against the baseline's, by question, then turn, then answer file, then game, but those with
+/// a failed answer.
 ///
 /// # Errors
 /// As for [`single_calls`](super::single_calls).
@@ -89,14 +92,19 @@ pub fn pair_games(
     for file in answers {
         file.only_questions(|question| questions.get(*question).is_some())?;
     }
-    let mut games = vec![];
+    let (mut games, mut failed) = (vec![], BTreeMap::new());
     for question in &questions.rows {
         for turn in 1..=question.turns.len() as u8 {
             let prompt = prompts.get(Mode::Pairwise, question.needs_reference(), turn)?;
             for file in answers {
+                let id = question.question_id;
+                let fails = |file: &&Answers| file.has_failed(&id, turn.into());
+                if let Some(failing) = [file, baseline].into_iter().find(fails) {
+                    *failed.entry(failing.id.as_str()).or_default() += 1;
+                    continue;
+                }
                 for game in [1, 2] {
                     let (a, b) = if game == 1 { (file, baseline) } else { (baseline, file) };
-                    let id = question.question_id;
                     let mut values = shared_values(question, turn, references)?;
                     if turn == 1 {
                         values
@@ -123,6 +131,7 @@ pub fn pair_games(
             }
         }
     }
+    warn_of_failed(&failed);
     Ok(games)
 }
 
@@ -147,6 +156,7 @@ pub fn pair_rows(games: &[PairGame], judged: &[Judged], judge: &str) -> Vec<Pair
             status: if in_one.status == Status::Ok { in_two.status } else { in_one.status },
             created: in_one.created.max(in_two.created),
             source: in_one.source.clone(),
+            params: in_one.params.clone(),
         };
         rows.push(PairJudgment {
             question_id: one.question_id,

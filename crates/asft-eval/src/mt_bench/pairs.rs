@@ -9,8 +9,8 @@ use crate::repeats::{Keyed, last_valid};
 /// game without a verdict are left out.
 pub(super) fn summaries(rows: &[&PairJudgment], conflicts: &mut Vec<Conflict>) -> Vec<PairSummary> {
     let unrepeated = last_valid(rows.iter().map(|row| Keyed {
-        key: (row.judge.1.as_str(), row.model_1.as_str(), row.model_2.as_str(), row.question_id, row.turn),
-        prompt: &row.g1_user_prompt,
+        key: (row.model_1.as_str(), row.model_2.as_str(), row.question_id, row.turn),
+        prompt: row.asked_with(),
         valid: row.is_valid(),
         row: *row,
     }));
@@ -45,8 +45,8 @@ pub(super) fn summaries(rows: &[&PairJudgment], conflicts: &mut Vec<Conflict>) -
         }
     }
     let (mut keys_of, mut mixed) = (BTreeMap::<&str, Vec<String>>::new(), BTreeSet::new());
-    for (prompt, model_1, model_2, question, turn) in unrepeated.conflicts {
-        let key = format!("question {question} turn {turn} against {model_2} ({prompt})");
+    for (model_1, model_2, question, turn) in unrepeated.conflicts {
+        let key = format!("question {question} turn {turn} against {model_2}");
         keys_of.entry(model_1).or_default().push(key);
         mixed.extend([model_1, model_2]);
     }

@@ -5,8 +5,14 @@ use std::{collections::HashMap, path::Path};
 
 use serde::Deserialize;
 
-use super::own_prompts;
-use crate::{EvalError, judge::Message, judged::template_sha256, schema::Kind, template::Template};
+use super::{judgment::AskedWith, own_prompts};
+use crate::{
+    EvalError,
+    judge::Message,
+    judged::{Meta, template_sha256},
+    schema::Kind,
+    template::Template,
+};
 
 /// The label of every result that was had with other prompts.
 pub const NOT_OFFICIAL: &str = "not the official MT-Bench prompts";
@@ -206,6 +212,13 @@ pub(super) fn may_be_official(name: &str, template_sha256: Option<&str>) -> bool
     OFFICIAL.iter().any(|(official, hash)| {
         *official == name && template_sha256.is_none_or(|template| template.starts_with(hash))
     })
+}
+
+/// What tells the request of a judgment from others: files of other programs have no hash, which is no difference to the
+/// official one.
+pub(super) fn asked_with<'a>(name: &'a str, meta: Option<&'a Meta>, user_prompt: &'a str) -> AskedWith<'a> {
+    let template = meta.and_then(|meta| meta.template_sha256.as_deref());
+    (name, template.filter(|template| !may_be_official(name, Some(template))), user_prompt)
 }
 
 #[cfg(test)]

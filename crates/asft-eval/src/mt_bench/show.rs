@@ -10,6 +10,7 @@ use super::{
 use crate::{
     EvalError,
     judge::Status,
+    judged::settings,
     repeats::{Keyed, last_valid},
     statistics::ByQuestion,
 };
@@ -33,8 +34,8 @@ pub struct Options<'a> {
 ///
 /// # Errors
 /// If rows of several judges are there and none is chosen, the chosen one has none, a row is of a question that is
-/// not among the questions, no row of a model has the prompts of its answers, or a model to be compared has no
-/// ratings. Conflicts are part of the result.
+/// not among the questions, no row of a model has the prompts of its answers, or two models to be compared have no
+/// rated question in common. Conflicts are part of the result.
 pub fn show(files: &[JudgmentFile], options: &Options<'_>) -> Result<Shown, EvalError> {
     let judge = the_judge(files, options.judge)?;
     check_questions(files, options.questions)?;
@@ -72,7 +73,8 @@ pub fn show(files: &[JudgmentFile], options: &Options<'_>) -> Result<Shown, Eval
             || (!pair_rows.is_empty() && !prompts.is_official(Mode::Pairwise))
     });
     let label = not_official.then_some(NOT_OFFICIAL);
-    Ok(Shown { summary: Summary { label, judge, models, compare, pairs }, conflicts })
+    let settings = settings(single.iter().map(|row| &row.meta).chain(pair_rows.iter().map(|row| &row.meta)));
+    Ok(Shown { summary: Summary { label, settings, judge, models, compare, pairs }, conflicts })
 }
 
 /// The judge whose rows count.
@@ -113,10 +115,8 @@ fn keep_rebuilt(
     rows_of: &mut BTreeMap<&str, Vec<&SingleJudgment>>,
     calls: &[SingleCall],
 ) -> Result<(), EvalError> {
-    let rebuilt: HashMap<(&str, i64, u8), &str> = calls
-        .iter()
-        .map(|call| ((call.model.as_str(), call.question_id, call.turn), call.user_prompt()))
-        .collect();
+    let rebuilt: HashMap<(&str, i64, u8), &SingleCall> =
+        calls.iter().map(|call| ((call.model.as_str(), call.question_id, call.turn), call)).collect();
     let models: BTreeSet<&str> = calls.iter().map(|call| call.model.as_str()).collect();
     for model in models {
         let rows = rows_of.get_mut(model).ok_or_else(|| {
@@ -126,7 +126,7 @@ fn keep_rebuilt(
         })?;
         let all = rows.len();
         rows.retain(|row| {
-            rebuilt.get(&(model, row.question_id, row.turn)).is_some_and(|prompt| *prompt == row.user_prompt)
+            rebuilt.get(&(model, row.question_id, row.turn)).is_some_and(|call| call.made(row))
         });
         if !rows.is_empty() && rows.len() < all {
             tracing::warn!(
@@ -153,8 +153,8 @@ struct Scored {
 
 fn score(model: &str, rows: &[&SingleJudgment], fastchat: FastChat, questions: Option<&Questions>) -> Scored {
     let unrepeated = last_valid(rows.iter().map(|row| Keyed {
-        key: (row.judge.1.as_str(), row.question_id, row.turn),
-        prompt: &row.user_prompt,
+        key: (row.question_id, row.turn),
+        prompt: row.asked_with(),
         valid: row.is_valid(),
         row: *row,
     }));
@@ -162,7 +162,12 @@ fn score(model: &str, rows: &[&SingleJudgment], fastchat: FastChat, questions: O
     let conflict = (!unrepeated.conflicts.is_empty()).then(|| Conflict {
         model: model.to_owned(),
         keys: (unrepeated.conflicts.iter())
-            .map(|(prompt, question, turn)| format!("question {question} turn {turn} ({prompt})"))
+            .map(|key| {
+                let rows = unrepeated.rows.iter().filter(|(of, _)| of == key);
+                let prompts: BTreeSet<&str> = rows.map(|(_, row)| row.judge.1.as_str()).collect();
+                let prompts = prompts.into_iter().collect::<Vec<_>>().join(", ");
+                format!("question {} turn {} ({prompts})", key.0, key.1)
+            })
             .collect(),
     });
 
@@ -239,10 +244,19 @@ fn compare(scored: &BTreeMap<&str, Scored>, wanted: &[(String, String)]) -> Resu
         .iter()
         .map(|(a, b)| {
             let (one, two) = (&of(a)?.by_question, &of(b)?.by_question);
-            let paired = one.as_ref().zip(two.as_ref()).and_then(|(one, two)| one.paired(two));
+            let paired = match one.as_ref().zip(two.as_ref()) {
+                // Rows of several runs are mixed, which is told elsewhere.
+                None => None,
+                Some((one, two)) => Some(one.paired(two).ok_or_else(|| {
+                    EvalError::Input(format!(
+                        "--compare {a},{b}: no question has ratings of both\nhint: have the same questions judged"
+                    ))
+                })?),
+            };
             Ok(Compare {
                 a: a.clone(),
                 b: b.clone(),
+                questions: paired.map_or(0, |paired| paired.questions),
                 mean: paired.map(|paired| paired.mean),
                 se: paired.and_then(|paired| paired.se),
                 ci95: paired.and_then(|paired| paired.ci95),

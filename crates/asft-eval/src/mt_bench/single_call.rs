@@ -1,5 +1,7 @@
 //! Ratings: what the judge is asked for each turn of each answer, and the rows of its ratings.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Number};
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
 };
 use crate::{
     EvalError,
-    answer_file::distinct_ids,
+    answer_file::{distinct_ids, warn_of_failed},
     judge::{Item, Message, Next, Reply},
     judged::Judged,
 };
@@ -38,6 +40,14 @@ impl SingleCall {
     pub fn user_prompt(&self) -> &str {
         &self.messages[1].content
     }
+
+    /// Whether a judgment of the turn was made by this request; those of other programs do not say all of it.
+    pub(super) fn made(&self, row: &SingleJudgment) -> bool {
+        let template = row.meta.as_ref().and_then(|meta| meta.template_sha256.as_ref());
+        row.judge.1 == self.prompt
+            && row.user_prompt == self.user_prompt()
+            && template.is_none_or(|template| *template == self.template_sha256)
+    }
 }
 
 impl Item for SingleCall {
@@ -49,7 +59,7 @@ impl Item for SingleCall {
     }
 }
 
-/// Every rating that these answers need, by question, then turn, then answer file.
+/// Every rating that these answers need, by question, then turn, then answer file, but of failed answers.
 ///
 /// # Errors
 /// If an answer or a needed reference answer is missing, an answered question is not among the questions, two
@@ -64,12 +74,16 @@ pub fn single_calls(
     for file in answers {
         file.only_questions(|question| questions.get(*question).is_some())?;
     }
-    let mut calls = vec![];
+    let (mut calls, mut failed) = (vec![], BTreeMap::new());
     for question in &questions.rows {
         for turn in 1..=question.turns.len() as u8 {
             let prompt = prompts.get(Mode::Single, question.needs_reference(), turn)?;
             for file in answers {
                 let id = question.question_id;
+                if file.has_failed(&id, turn.into()) {
+                    *failed.entry(file.id.as_str()).or_default() += 1;
+                    continue;
+                }
                 let mut values = shared_values(question, turn, references)?;
                 if turn == 1 {
                     values.push(("answer", file.turn(&id, 0)?));
@@ -90,6 +104,7 @@ pub fn single_calls(
             }
         }
     }
+    warn_of_failed(&failed);
     Ok(calls)
 }
 

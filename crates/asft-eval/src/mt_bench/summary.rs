@@ -12,6 +12,9 @@ pub struct Summary {
     /// What the reader must know before anything else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<&'static str>,
+    /// What is to be said of the settings it was judged with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
     /// Who judged.
     pub judge: String,
     /// From the best to the worst; those without a score last.
@@ -78,7 +81,9 @@ pub struct Compare {
     pub a: String,
     /// The other.
     pub b: String,
-    /// Average of a less average of b; null where one has no score.
+    /// Questions that both have ratings of.
+    pub questions: usize,
+    /// Average of a less average of b over these; null where one has no score.
     pub mean: Option<f64>,
     /// Its standard error, by question.
     pub se: Option<f64>,
@@ -137,8 +142,8 @@ impl Shown {
             format!("{model}: {} judgments have rows with different prompts, first {first}", keys.len())
         });
         Err(EvalError::Input(format!(
-            "{}\nhint: two runs share an id; --answers with --prompts and --references keeps the rows of those \
-             answers, --compat fastchat takes them all",
+            "{}\nhint: two runs share an id, or one was judged in two ways; --answers with --prompts and \
+             --references keeps the rows that these make, --compat fastchat takes them all",
             each.collect::<Vec<_>>().join("\n")
         )))
     }

@@ -52,7 +52,7 @@ fn llama_games() -> Option<Vec<ArenaGame>> {
 /// Writes rows as the judgment file they are, and reads it.
 fn written(rows: &[impl serde::Serialize]) -> JudgmentFile {
     let file = tempfile::NamedTempFile::new().unwrap();
-    jsonl::write_file(file.path(), jsonl::lines(rows, false).as_bytes()).unwrap();
+    asft_eval::files::write(file.path(), jsonl::lines(rows, false).as_bytes()).unwrap();
     JudgmentFile::read(file.path()).unwrap()
 }
 
@@ -206,7 +206,7 @@ fn battles_give_the_score_of_their_games() {
         }
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    jsonl::write_file(file.path(), jsonl::lines(&battles, false).as_bytes()).unwrap();
+    asft_eval::files::write(file.path(), jsonl::lines(&battles, false).as_bytes()).unwrap();
     let file = BattleFile::read(file.path()).unwrap();
     let (from_battles, from_games) =
         (show_battles(&file, &OPTIONS).unwrap(), show(&[length], &OPTIONS).unwrap());
@@ -422,7 +422,7 @@ fn a_noisy_judges_interval_covers_the_truth() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, rows: Vec<Value>| {
         let path = directory.path().join(name);
-        jsonl::write_file(&path, jsonl::lines(&rows, false).as_bytes()).unwrap();
+        asft_eval::files::write(&path, jsonl::lines(&rows, false).as_bytes()).unwrap();
         path
     };
     let id = |question: usize| format!("{question:032x}");

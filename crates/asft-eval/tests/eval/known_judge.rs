@@ -2,7 +2,7 @@
 
 use asft_eval::{
     Judged,
-    judge::{Item, Message, Next, Reply, Status},
+    judge::{Item, Message, Next, Params, Reply, Status},
     judge_behaviour::Behaviour,
 };
 
@@ -22,14 +22,16 @@ pub fn judge_one(item: &impl Item, mut reply: impl FnMut(&[Message]) -> Reply) -
     loop {
         match item.next(&replies) {
             Next::Ask(messages) => replies.push(reply(&messages)),
-            Next::Done(status) => return Judged { replies, status, created: 5.0, source: None },
+            Next::Done(status) => {
+                return Judged { replies, status, created: 5.0, source: None, params: Params::new() };
+            }
         }
     }
 }
 
 /// An item that was never asked.
 pub fn unanswered(status: Status) -> Judged {
-    Judged { replies: vec![], status, created: 0.0, source: None }
+    Judged { replies: vec![], status, created: 0.0, source: None, params: Params::new() }
 }
 
 /// Unicode scalars of all messages, and tokens as they are estimated before asking.

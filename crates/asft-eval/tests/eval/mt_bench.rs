@@ -6,8 +6,8 @@ use asft_eval::{
     EvalError, jsonl,
     judge::{Reply, Status},
     mt_bench::{
-        Answers, JudgmentFile, Mode, NOT_OFFICIAL, Options, Prompts, Questions, Shown, SingleCall, doubts,
-        import, pair_games, pair_rows, read_answers, show, single_calls, single_rows,
+        Answers, JudgmentFile, Mode, NOT_OFFICIAL, Options, Prompts, Questions, Shown, SingleCall,
+        SingleJudgment, doubts, import, pair_games, pair_rows, read_answers, show, single_calls, single_rows,
     },
     statistics::Estimate,
 };
@@ -52,7 +52,7 @@ fn recorded() -> Option<JudgmentFile> {
 /// Writes rows as the judgment file they are, and reads it.
 fn written(rows: &[impl serde::Serialize]) -> JudgmentFile {
     let file = tempfile::NamedTempFile::new().unwrap();
-    jsonl::write_file(file.path(), jsonl::lines(rows, true).as_bytes()).unwrap();
+    asft_eval::files::write(file.path(), jsonl::lines(rows, true).as_bytes()).unwrap();
     JudgmentFile::read(file.path()).unwrap()
 }
 
@@ -103,6 +103,7 @@ fn recorded_ratings_have_their_scores() {
     assert_close(pair.ci95.unwrap()[0], &golden["lower"], 1e-9);
     assert_close(pair.ci95.unwrap()[1], &golden["upper"], 1e-9);
     assert_close(pair.smallest_detectable, &golden["smallest_detectable"], 1e-9);
+    assert_eq!(json!(pair)["questions"], 80);
 }
 
 #[test]
@@ -167,6 +168,48 @@ fn answers_say_which_of_two_runs_under_one_id_is_theirs() {
         .collect();
     let error = show(&[file], &Options { calls: Some(&strangers), ..options }).err().unwrap();
     assert!(error.to_string().contains(&format!("none of the 170 judgments of {NORMAL}")), "{error}");
+}
+
+#[test]
+fn judgments_made_in_two_ways_are_no_one_score() {
+    let Some(bench) = bench("gpt-4") else { return };
+    let own = Prompts::own();
+    let answers = std::slice::from_ref(&bench.answers);
+    let calls = bench.calls();
+    let own_calls = single_calls(&bench.questions, answers, Some(&bench.references), &own).unwrap();
+    let mut stricter = calls.clone();
+    stricter.iter_mut().for_each(|call| call.template_sha256.insert(0, '0'));
+    let rows = single_rows(&calls, &judge_all(&calls, "fixed:7"), "j");
+    let options = Options { questions: Some(&bench.questions), ..Options::default() };
+    for others in [&own_calls, &stricter] {
+        let others = single_rows(others, &judge_all(others, "fixed:5"), "j");
+        let files = [written(&rows), written(&others)];
+        let shown = show(&files, &options).unwrap();
+        let told = shown.check().err().unwrap().to_string();
+        assert!(told.contains("160 judgments have rows with different prompts, first question 81"), "{told}");
+        let model = &shown.summary.models[0];
+        assert_eq!((model.average, model.n, model.expected, model.conflicts), (None, 0, 160, 160));
+        // The answers and prompts tell which are meant.
+        let shown = show(&files, &Options { calls: Some(&calls), ..options }).unwrap();
+        assert!(shown.check().is_ok());
+        assert_eq!((shown.summary.models[0].average, shown.summary.models[0].n), (Some(7.0), 160));
+    }
+    // What other programs write has no hash, and is of the official prompts.
+    let foreign: Vec<_> = rows.iter().cloned().map(|row| SingleJudgment { meta: None, ..row }).collect();
+    let shown = show(&[written(&rows), written(&foreign)], &options).unwrap();
+    assert!(shown.check().is_ok() && shown.summary.models[0].repeated_rows == 160);
+
+    let mut baseline = bench.answers.clone();
+    baseline.id = "baseline".to_owned();
+    let pairs = |prompts: &Prompts| {
+        let games =
+            pair_games(&bench.questions, answers, &baseline, Some(&bench.references), prompts).unwrap();
+        written(&pair_rows(&games, &judge_all(&games, "always-a"), "j"))
+    };
+    let shown = show(&[pairs(&own), pairs(&bench.prompts)], &options).unwrap();
+    assert!(
+        shown.check().is_err() && shown.summary.pairs.iter().all(|pair| pair.win_rate_adjusted.is_none())
+    );
 }
 
 #[test]
@@ -369,6 +412,24 @@ fn edited_prompts_under_official_names_are_labelled_without_the_prompts() {
 }
 
 #[test]
+fn failed_answers_are_not_judged() {
+    let Some(mut bench) = bench("gpt-4") else { return };
+    // A second turn follows its first.
+    for (question, turn) in [(81, 0), (82, 1)] {
+        let row = bench.answers.rows.get_mut(&question).unwrap();
+        row.choices[0].turns[turn] = "$ERROR$".to_owned();
+    }
+    let judged: Vec<_> = bench.calls().iter().map(|call| (call.question_id, call.turn)).collect();
+    assert_eq!((judged.len(), judged[0]), (157, (82, 1)));
+    assert!(!judged.contains(&(82, 2)) && judged.contains(&(83, 2)));
+    let baseline = Answers { id: "baseline".to_owned(), ..bench.answers.clone() };
+    let answers = std::slice::from_ref(&bench.answers);
+    let games =
+        pair_games(&bench.questions, answers, &baseline, Some(&bench.references), &bench.prompts).unwrap();
+    assert_eq!(games.len(), 2 * 157);
+}
+
+#[test]
 fn wrong_input_is_told() {
     let (Some(mut bench), Some(file)) = (bench("gpt-4"), recorded()) else { return };
     let told = |error: EvalError| {
@@ -385,6 +446,12 @@ fn wrong_input_is_told() {
     let compare = [(NORMAL.to_owned(), "x".to_owned())];
     let options = Options { compare: &compare, ..Options::default() };
     assert!(told(show(std::slice::from_ref(&file), &options).err().unwrap()).contains("x: has no ratings"));
+    let compare = [(NORMAL.to_owned(), GRIFFIN.to_owned())];
+    let options = Options { compare: &compare, ..Options::default() };
+    let mut apart = file.clone();
+    apart.single.retain(|(_, row)| (row.model == NORMAL) == (row.question_id < 100));
+    let error = told(show(&[apart], &options).err().unwrap());
+    assert!(error.contains("no question has ratings of both\nhint: "), "{error}");
 
     let mut fewer = bench.questions.clone();
     fewer.rows.remove(0);
