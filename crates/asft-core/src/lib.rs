@@ -68,10 +68,8 @@ pub mod tensor;
 
 pub use error::{ConfigError, ObjectiveError, PairError};
 pub use metrics::{Metrics, MetricsSum};
-pub use objective::{
-    Asft, Bco, Cpo, Dpo, Hinge, Ipo, Kto, Nca, NllReduction, NllScope, Objective, Orpo, Robust, Sft,
-    SigmoidNorm, Simpo, Slic,
-};
+// Every objective's settings, which the list of objectives names.
+pub use objective::*;
 pub use plane::{Flow, PlanePoint, Trajectory};
 pub use report::{GuardReport, PairReport, StepReport};
 pub use score::{AnswerScore, PairScores, PromptScore, ReferenceSums, Side};

@@ -118,7 +118,7 @@ pub(crate) fn sync_folder(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Fails if [`write`] could not write a file.
+/// Fails if [`write()`] could not write a file.
 ///
 /// # Errors
 /// If so, with the reason.
