@@ -281,22 +281,16 @@ impl Job {
         let Some(lora) = &self.config.lora else {
             return weights.load(weight_type, None, &self.model_config, device);
         };
-        let fresh = &mut FreshAdapter::new(self.config.train.seed);
-        Ok(match weights {
+        let (model, mut saved) = match weights {
             Weights::Saved(mut saved) => {
-                let model = saved.load_base(weight_type, lora.quantization, device)?;
-                match adapter.or(saved.adapter_mut()) {
-                    Some(adapter) => model.with_adapters(lora, adapter)?,
-                    None => model.with_adapters(lora, fresh)?,
-                }
+                (saved.load_base(weight_type, lora.quantization, device)?, Some(saved))
             }
-            random => {
-                let model = random.load::<B>(weight_type, lora.quantization, &self.model_config, device)?;
-                match adapter {
-                    Some(adapter) => model.with_adapters(lora, adapter)?,
-                    None => model.with_adapters(lora, fresh)?,
-                }
-            }
+            random => (random.load(weight_type, lora.quantization, &self.model_config, device)?, None),
+        };
+        let own = saved.as_mut().and_then(|saved| saved.adapter_mut());
+        Ok(match adapter.or(own) {
+            Some(adapter) => model.with_adapters(lora, adapter)?,
+            None => model.with_adapters(lora, &mut FreshAdapter::new(self.config.train.seed))?,
         })
     }
 

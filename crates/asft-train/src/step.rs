@@ -5,6 +5,7 @@ use std::time::Instant;
 use asft_core::{MetricsSum, PairError, PairLoss};
 use asft_data::{EncodedPair, PairBatch, pack::micro_batches};
 use asft_model::TrainBackend;
+use burn::module::AutodiffModule;
 
 use crate::{
     engine::{self, EMBEDDING, MicroBatch, Passage, segment_ranges},
@@ -226,7 +227,7 @@ impl<A: TrainBackend> Trainer<'_, A> {
             let pairs_of_batch = &pairs[range.clone()];
             let batch = PairBatch::new(pairs_of_batch.iter().copied());
             let references = phases.time::<A, _>("reference", self.device, || {
-                let trained = || burn::module::AutodiffModule::valid(self.model());
+                let trained = || self.model().valid();
                 self.reference.sums(pairs_of_batch, self.job.micro_batch_tokens, trained, self.device)
             });
             let first = own[range.start];

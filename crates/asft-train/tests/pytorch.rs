@@ -188,6 +188,9 @@ fn in_the_backward_pass_the_first_step_is_clipped_by_its_own_norm_and_the_next_b
         let ratio = at_once[1][1] / at_once[0][1];
         assert!((ratio - 1.0).abs() > 1e-3, "{name}: the norms are too much alike to tell");
         assert_ne!(at_once[2][3], by_block[2][3], "{name}");
+        // But it is clipped: it strays from its own norm's clipping by far less than without any.
+        let strayed = |run: &[[f64; 5]]| (run[2][3] - at_once[2][3]).abs();
+        assert!(strayed(&by_block) < 0.1 * strayed(&unclipped), "{name}: {:?} {unclipped:?}", by_block);
     }
 }
 
