@@ -8,10 +8,7 @@ use std::{
 use crate::{invariants, launch::cargo};
 
 /// A step: its name, arguments of cargo, and environment variables. No arguments: the invariants.
-type Step = (&'static str, Vec<&'static str>, &'static [(&'static str, &'static str)]);
-
-/// Where MPI is installed: two processes against one, with a program that knows of others.
-const RANKS: &str = "test --package asft-cli --features mpi --test asft --locked -- ranks::two_ranks";
+type Step = (&'static str, Vec<String>, &'static [(&'static str, &'static str)]);
 
 /// Runs all steps; the exit code is 1 if one fails.
 pub fn run() -> Result<ExitCode, String> {
@@ -36,44 +33,31 @@ pub fn run() -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Steps that compile take one of two sets of features, so that dependencies are compiled and checked once: what the
+/// tests need, and that with the backends that are only checked.
+///
+/// wgpu is not tested here: through Vulkan on the CPU it takes many minutes, most of them in the shader compiler.
+/// `cargo xtask test` does it.
 fn steps(nextest: bool, mpi: bool) -> Vec<Step> {
-    // Burn's autodiff is safe on one thread of a process only. nextest has one process for each test.
-    let tests: Vec<_> = match nextest {
-        true => "nextest run --workspace --locked --no-fail-fast".split(' ').collect(),
-        false => "test --workspace --locked --no-fail-fast --lib --bins --tests -- --test-threads=1"
-            .split(' ')
-            .collect(),
+    let tested = if mpi { "asft-train/ndarray,asft-cli/mpi" } else { "asft-train/ndarray" };
+    let checked = format!("asft-cli/ndarray,asft-cli/wgpu,asft-cli/cuda,{tested}");
+    let on = |command: &str, features: &str, more: &str| -> Vec<String> {
+        let words = [command, "--workspace --locked --features", features, more];
+        words.iter().flat_map(|words| words.split_whitespace()).map(str::to_owned).collect()
     };
-    let mut steps: Vec<Step> = vec![
-        ("format", "fmt --all --check".split(' ').collect(), &[]),
+    // Burn's autodiff is safe on one thread of a process only. nextest has one process for each test.
+    let tests = match nextest {
+        true => on("nextest run", tested, "--no-fail-fast"),
+        false => on("test", tested, "--no-fail-fast --lib --bins --tests -- --test-threads=1"),
+    };
+    vec![
+        ("format", ["fmt", "--all", "--check"].map(str::to_owned).to_vec(), &[]),
         ("invariants", vec![], &[]),
-        ("clippy", "clippy --workspace --all-targets --locked -- -D warnings".split(' ').collect(), &[]),
+        ("clippy", on("clippy", &checked, "--all-targets -- -D warnings"), &[]),
+        ("documentation", on("doc", &checked, "--no-deps"), &[("RUSTDOCFLAGS", "-D warnings")]),
         ("tests", tests, &[]),
-        // wgpu through Vulkan on the CPU takes many minutes, most of them in the shader compiler: `cargo xtask test` runs it.
-        // Code that only calls the libraries is not worth optimizing.
-        (
-            "other backends",
-            "test --package asft-train --features ndarray --test conformance --locked -- --test-threads=1"
-                .split(' ')
-                .collect(),
-            &[("CARGO_PROFILE_DEV_OPT_LEVEL", "0")],
-        ),
-        (
-            "all backends compile",
-            "check --package asft-cli --features ndarray,wgpu,cuda --locked".split(' ').collect(),
-            &[],
-        ),
-        ("doctests", "test --workspace --locked --doc -- --test-threads=1".split(' ').collect(), &[]),
-        (
-            "documentation",
-            "doc --workspace --no-deps --locked".split(' ').collect(),
-            &[("RUSTDOCFLAGS", "-D warnings")],
-        ),
-    ];
-    if mpi {
-        steps.push(("several ranks", RANKS.split(' ').collect(), &[]));
-    }
-    steps
+        ("doctests", on("test", tested, "--doc -- --test-threads=1"), &[]),
+    ]
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {
@@ -82,7 +66,7 @@ fn runs(program: &str, arguments: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
+fn command(arguments: &[String], environment: &[(&str, &str)]) -> Result<(), String> {
     let status = Command::new(cargo()).args(arguments).envs(environment.iter().copied()).status();
     let shown = format!("cargo {}", arguments.join(" "));
     match status {
@@ -109,20 +93,24 @@ mod tests {
         {
             let steps = steps(nextest, true);
             let (_, tests, _) = steps.iter().find(|(name, ..)| *name == "tests").unwrap();
-            assert_eq!((tests[0], tests[tests.len() - 1]), (first, last));
+            assert_eq!((tests[0].as_str(), tests[tests.len() - 1].as_str()), (first, last));
         }
     }
 
     #[test]
     fn several_processes_are_tested_where_there_is_an_mpirun() {
-        let has = |mpi| steps(true, mpi).iter().any(|(name, ..)| *name == "several ranks");
+        let has = |mpi| {
+            let steps = steps(true, mpi);
+            let (_, tests, _) = steps.iter().find(|(name, ..)| *name == "tests").unwrap();
+            tests.iter().any(|argument| argument.contains("asft-cli/mpi"))
+        };
         assert_eq!((has(true), has(false)), (true, false));
     }
 
     #[test]
     fn a_failing_command_is_a_failure_that_names_it() {
-        let failure = command(&["no-such-subcommand"], &[]).unwrap_err();
+        let failure = command(&["no-such-subcommand".into()], &[]).unwrap_err();
         assert!(failure.starts_with("cargo no-such-subcommand: "), "{failure}");
-        assert_eq!(command(&["--version"], &[]), Ok(()));
+        assert_eq!(command(&["--version".into()], &[]), Ok(()));
     }
 }

@@ -27,7 +27,8 @@ struct Row {
     auto: bool,
     device: Option<String>,
     memory_bytes: Option<u64>,
-    /// Types of weights that it trains in, with the rate of a product of 2,048 x 2,048 matrices.
+    /// Types of weights that it trains in, with the rate of a product of 2,048 x 2,048 matrices. Nothing for a GPU made in
+    /// software, where trying out kernels takes minutes.
     matmul_gflops: Vec<(&'static str, f64)>,
     /// Why it cannot be used, or how to get it.
     problem: Option<String>,
@@ -54,10 +55,12 @@ fn look(backend: Backend, best: Option<Backend>) -> Result<Row, Failure> {
         problem: None,
     };
     match (row.compiled_in, row.compiled_in.then(|| device(backend))) {
-        (true, Some(Ok(Device { name, memory, .. }))) => {
+        (true, Some(Ok(Device { name, memory, is_gpu }))) => {
             row.device = Some(name.clone());
             row.memory_bytes = *memory;
-            row.matmul_gflops = backend::dispatch(backend, Rates)?;
+            if *is_gpu || backend != Backend::Wgpu {
+                row.matmul_gflops = backend::dispatch(backend, Rates)?;
+            }
         }
         (true, Some(Err(why))) => row.problem = Some(why.clone()),
         _ => row.problem = Some(format!("not compiled in: {}", backend.hint())),
@@ -93,7 +96,10 @@ fn table(rows: &[Row]) -> String {
                     .iter()
                     .map(|(name, rate)| format!("{name} {rate:.0} GFLOP/s"))
                     .collect();
-                format!("{device}{memory}; {}", rates.join(", "))
+                match rates.is_empty() {
+                    true => format!("{device}{memory}; in software, not measured"),
+                    false => format!("{device}{memory}; {}", rates.join(", ")),
+                }
             }
             (None, problem) => problem.clone().unwrap_or_default(),
         };

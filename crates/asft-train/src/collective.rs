@@ -16,9 +16,9 @@ pub trait Collective {
     /// Number of processes.
     fn size(&self) -> usize;
 
-    /// Sums of the ranks' values, added in the order of the ranks in f32: the same bits on every rank and in every run.
-    /// All ranks give equally many.
-    fn all_reduce(&self, values: Vec<f32>) -> Result<Vec<f32>, CollectiveError>;
+    /// Begins to add up the ranks' values, in the order of the ranks in f32: the same bits on every rank and in every run.
+    /// All ranks give equally many. What was begun first is done first.
+    fn all_reduce(&self, values: Vec<f32>) -> Sums<'_>;
 
     /// What each rank gives, by rank; less than 2 GiB each.
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError>;
@@ -26,9 +26,12 @@ pub trait Collective {
     /// Ends what was begun, together with all others. Nothing may follow.
     fn leave(&self) -> Result<(), CollectiveError>;
 
-    /// Seconds spent in these methods so far, waiting for other ranks included.
+    /// Seconds spent in these methods and waiting for sums so far, waiting for other ranks included.
     fn seconds(&self) -> f64;
 }
+
+/// Sums that are being made; to call it is to wait for them.
+pub type Sums<'a> = Box<dyn FnOnce() -> Result<Vec<f32>, CollectiveError> + 'a>;
 
 /// Why the ranks cannot go on together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,8 +116,8 @@ impl Collective for Alone {
         1
     }
 
-    fn all_reduce(&self, values: Vec<f32>) -> Result<Vec<f32>, CollectiveError> {
-        Ok(values)
+    fn all_reduce(&self, values: Vec<f32>) -> Sums<'_> {
+        Box::new(|| Ok(values))
     }
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
@@ -236,8 +239,8 @@ mod tests {
             2
         }
 
-        fn all_reduce(&self, values: Vec<f32>) -> Result<Vec<f32>, CollectiveError> {
-            Ok(values)
+        fn all_reduce(&self, values: Vec<f32>) -> Sums<'_> {
+            Box::new(|| Ok(values))
         }
 
         fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use asft_model::LlamaBackend;
 use burn::tensor::{DType, Tensor, TensorData};
 
-use crate::collective::{Collective, CollectiveError};
+use crate::collective::{Collective, CollectiveError, Sums};
 
 /// Values that are exchanged at a time, where several parameters have so many: small ones alone would cost more than they hold.
 const TOGETHER: usize = 1 << 22;
@@ -58,36 +58,79 @@ impl<B: LlamaBackend> Gradients<B> {
         ranks: &dyn Collective,
         device: &B::Device,
     ) -> Result<(), CollectiveError> {
-        let mut rest = parameters;
-        while !rest.is_empty() {
-            let mut together = 0;
-            let fits = |(_, length): &&&(String, usize)| {
-                let fits = together == 0 || together + length <= TOGETHER;
-                together += length;
-                fits
-            };
-            let (some, others) = rest.split_at(rest.iter().take_while(fits).count());
-            rest = others;
-            let mut values = Vec::with_capacity(some.iter().map(|(_, length)| length).sum());
-            for (path, length) in some {
-                match self.take(path) {
-                    Some(sum) => values.extend(sum.into_data().iter::<f32>()),
-                    None => values.resize(values.len() + length, 0.0),
-                }
-            }
-            let values = ranks.all_reduce(values)?;
-            let mut values = values.as_slice();
-            for (path, length) in some {
-                let (own, after) = values.split_at(*length);
-                values = after;
-                self.set(path, Tensor::from_data(TensorData::new(own.to_vec(), [*length]), device));
+        parts(parameters).try_for_each(|part| self.send(part, ranks).receive(self, device))
+    }
+
+    /// Begins to sum with those of all ranks, as [`Self::all_reduce`] does.
+    pub fn send_all<'a>(
+        mut self,
+        parameters: &[&(String, usize)],
+        ranks: &'a dyn Collective,
+    ) -> Vec<PartOnTheWay<'a>> {
+        parts(parameters).map(|part| self.send(part, ranks)).collect()
+    }
+
+    /// Waits for what was begun.
+    pub fn receive_all(parts: Vec<PartOnTheWay<'_>>, device: &B::Device) -> Result<Self, CollectiveError> {
+        let mut gradients = Self::default();
+        parts.into_iter().try_for_each(|part| part.receive(&mut gradients, device))?;
+        Ok(gradients)
+    }
+
+    fn send<'a>(&mut self, part: &[&(String, usize)], ranks: &'a dyn Collective) -> PartOnTheWay<'a> {
+        let mut values = Vec::with_capacity(part.iter().map(|(_, length)| length).sum());
+        for (path, length) in part {
+            match self.take(path) {
+                Some(sum) => values.extend(sum.into_data().iter::<f32>()),
+                None => values.resize(values.len() + length, 0.0),
             }
         }
-        Ok(())
+        let parameters = part.iter().map(|&parameter| parameter.clone()).collect();
+        PartOnTheWay { parameters, sums: ranks.all_reduce(values) }
     }
 
     /// Square of the Euclidean norm over all parameters.
     pub fn sum_of_squares(&self) -> f64 {
         self.sums.values().map(|gradient| B::sum_of_squares(gradient.clone())).sum()
     }
+}
+
+/// Sums of some parameters that are being made.
+pub struct PartOnTheWay<'a> {
+    parameters: Vec<(String, usize)>,
+    sums: Sums<'a>,
+}
+
+impl PartOnTheWay<'_> {
+    /// Waits for the sums and puts them into `gradients`.
+    fn receive<B: LlamaBackend>(
+        self,
+        gradients: &mut Gradients<B>,
+        device: &B::Device,
+    ) -> Result<(), CollectiveError> {
+        let values = (self.sums)()?;
+        let mut values = values.as_slice();
+        for (path, length) in self.parameters {
+            let (own, after) = values.split_at(length);
+            values = after;
+            gradients.set(&path, Tensor::from_data(TensorData::new(own.to_vec(), [length]), device));
+        }
+        Ok(())
+    }
+}
+
+/// Cuts a list of parameters into parts that are exchanged together.
+fn parts<'a, 'b>(parameters: &'a [&'b (String, usize)]) -> impl Iterator<Item = &'a [&'b (String, usize)]> {
+    let mut rest = parameters;
+    std::iter::from_fn(move || {
+        let mut together = 0;
+        let fits = |(_, length): &&&(String, usize)| {
+            let fits = together == 0 || together + length <= TOGETHER;
+            together += length;
+            fits
+        };
+        let (part, others) = rest.split_at(rest.iter().take_while(fits).count());
+        rest = others;
+        (!part.is_empty()).then_some(part)
+    })
 }

@@ -250,12 +250,12 @@ impl MemoryPlan {
     }
 }
 
-/// Floats that a block keeps for one token between the passes: four tensors as wide as the residual stream
-/// (input, middle and their norms), queries and attention's output, keys and values, log-sum-exps, and the
-/// feed-forward layer's gate and up. Frozen projections do not need their inputs: a norm is kept where an adapter
+/// Numbers of the weights' type that a block keeps for one token between the passes: four tensors as wide as the residual
+/// stream (input, middle and their norms), queries and attention's output, which in bf16 is kept in f32 too, keys and
+/// values, log-sum-exps, and the feed-forward layer's gate and up. Frozen projections do not need their inputs: a norm is kept where an adapter
 /// takes it, and each adapter keeps what its `A` gives, and its input if elements of that are dropped.
 fn block_floats(model: &TrainedModel<'_>) -> u64 {
-    let TrainedModel { config, lora, .. } = model;
+    let TrainedModel { config, dtype, lora, .. } = model;
     let norms = match lora {
         None => 2,
         Some(lora) => {
@@ -277,7 +277,12 @@ fn block_floats(model: &TrainedModel<'_>) -> u64 {
         .sum();
     let queries = config.head_dim * config.num_attention_heads;
     let keys = config.head_dim * config.num_key_value_heads;
-    let width = (2 + norms) * config.hidden_size + 2 * queries + 2 * keys + 2 * config.intermediate_size;
+    let outputs = match dtype {
+        WeightType::F32 => 1,
+        WeightType::Bf16 => 3,
+    };
+    let width =
+        (2 + norms) * config.hidden_size + (1 + outputs) * queries + 2 * keys + 2 * config.intermediate_size;
     (width + config.num_attention_heads + adapters) as u64
 }
 

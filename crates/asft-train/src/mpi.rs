@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
     time::{Duration, Instant},
@@ -23,7 +23,7 @@ use mpi::{
     traits::{Communicator, Destination, Equivalence, Source},
 };
 
-use crate::collective::{Collective, CollectiveError};
+use crate::collective::{Collective, CollectiveError, Sums};
 
 /// Values that are reduced at a time: what they take beside the values themselves stays small.
 const BLOCK: usize = 1 << 20;
@@ -87,11 +87,22 @@ impl Mpi {
         &self,
         work: impl FnOnce(&Link) -> R + Send + 'static,
     ) -> Result<R, CollectiveError> {
-        let began = Instant::now();
+        self.wait(&self.begin(work)?)
+    }
+
+    /// Has the thread do `work` after all that it was given before.
+    fn begin<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Link) -> R + Send + 'static,
+    ) -> Result<Receiver<R>, CollectiveError> {
         let (reply, done) = mpsc::channel();
-        let gone = || CollectiveError::Broken { what: "the thread that speaks to it has ended".into() };
         let work = Box::new(move |link: &Link| drop(reply.send(work(link))));
         self.work.send(work).map_err(|_| gone())?;
+        Ok(done)
+    }
+
+    fn wait<R>(&self, done: &Receiver<R>) -> Result<R, CollectiveError> {
+        let began = Instant::now();
         // Counted in short waits: the clock also runs while this process itself is stopped, which is no other's fault.
         let (mut waited, mut seen) = (Duration::ZERO, 0);
         let result = loop {
@@ -124,11 +135,12 @@ impl Collective for Mpi {
         self.size
     }
 
-    fn all_reduce(&self, mut values: Vec<f32>) -> Result<Vec<f32>, CollectiveError> {
-        self.ask(move |link| {
+    fn all_reduce(&self, mut values: Vec<f32>) -> Sums<'_> {
+        let begun = self.begin(move |link| {
             values.chunks_mut(BLOCK).for_each(|block| link.reduce(block));
             values
-        })
+        });
+        Box::new(move || self.wait(&begun?))
     }
 
     fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
@@ -145,6 +157,10 @@ impl Collective for Mpi {
     fn seconds(&self) -> f64 {
         self.seconds.get()
     }
+}
+
+fn gone() -> CollectiveError {
+    CollectiveError::Broken { what: "the thread that speaks to it has ended".into() }
 }
 
 /// What the thread tells of the messages that it waits for.

@@ -10,7 +10,7 @@ use burn::module::AutodiffModule;
 use crate::{
     engine::{self, EMBEDDING, MicroBatch, Passage, segment_ranges},
     error::StepError,
-    gradients::Gradients,
+    gradients::{Gradients, PartOnTheWay},
     metrics::{Kind, MetricsRow},
     optimizer::seed_of_chance,
     phases::Phases,
@@ -24,7 +24,18 @@ struct Update {
     scale: f64,
 }
 
-impl<A: TrainBackend> Trainer<'_, A> {
+/// The way back through all blocks.
+struct Pass<'a, 'r> {
+    update: Option<Update>,
+    /// The step's pairs.
+    indices: &'a [usize],
+    /// Sum over the gradients so far.
+    squares: f64,
+    /// Gradients of the part gone back through last, which the ranks are adding up.
+    on_the_way: Option<Vec<PartOnTheWay<'r>>>,
+}
+
+impl<'r, A: TrainBackend> Trainer<'r, A> {
     /// Makes one optimizer step. After an error the weights are those before it, but under `optimizer.in_backward`: there
     /// part of them may be updated, and they are worth nothing.
     ///
@@ -109,7 +120,8 @@ impl<A: TrainBackend> Trainer<'_, A> {
     }
 
     /// Goes back from the last segment to the embedding and gives the norm of all gradients. Those of a segment exist
-    /// from when it is gone back through until they are applied, or without `update` looked at.
+    /// from when it is gone back through until they are applied, or without `update` looked at; with several ranks, until
+    /// the one before has been gone back through.
     fn walk(
         &mut self,
         mut passages: Vec<Passage<A>>,
@@ -120,13 +132,13 @@ impl<A: TrainBackend> Trainer<'_, A> {
     ) -> Result<f64, StepError> {
         let mut segments = segment_ranges(self.model().model.layers.len(), self.job.segments);
         let last = segments.pop().expect("a model has at least one block");
-        let mut squares = 0.0;
+        let mut pass = Pass { update, indices, squares: 0.0, on_the_way: None };
         // Above the blocks are the norm and, where it is not the embedding, the head.
         let above = |path: &str| match layer(path) {
             Some(layer) => last.contains(&layer),
             None => path != EMBEDDING,
         };
-        self.hand_over(gradients.split_off(above), above, update, &mut squares, indices, phases)?;
+        self.hand_over(gradients.split_off(above), above, &mut pass, phases)?;
         for segment in segments.into_iter().rev() {
             phases.time::<A, _>("backward", self.device, || {
                 for passage in &mut passages {
@@ -135,32 +147,61 @@ impl<A: TrainBackend> Trainer<'_, A> {
                 }
             });
             let within = |path: &str| layer(path).is_some_and(|layer| segment.contains(&layer));
-            self.hand_over(gradients.split_off(within), within, update, &mut squares, indices, phases)?;
+            self.hand_over(gradients.split_off(within), within, &mut pass, phases)?;
         }
         phases.time::<A, _>("backward", self.device, || {
             for passage in passages {
                 passage.end(self.model(), &mut gradients, self.device);
             }
         });
-        self.hand_over(gradients, |path| path == EMBEDDING, update, &mut squares, indices, phases)?;
-        Ok(squares.sqrt())
+        self.hand_over(gradients, |path| path == EMBEDDING, &mut pass, phases)?;
+        let last = pass.on_the_way.take();
+        self.receive(last, &mut pass, phases)?;
+        Ok(self.common(pass.squares)?.sqrt())
     }
 
-    /// Adds up a part's gradients over all ranks, and their squares to `squares`, and applies them where there is an
-    /// update. `belongs` names all that the part trains.
+    /// Takes the gradients of one part; `belongs` names all that it trains. Several ranks begin to add them up, and apply
+    /// those of the part before, so that sums are made while the next part is gone back through.
     fn hand_over(
         &mut self,
-        mut gradients: Gradients<A::InnerBackend>,
+        gradients: Gradients<A::InnerBackend>,
         belongs: impl Fn(&str) -> bool,
-        update: Option<Update>,
-        squares: &mut f64,
-        indices: &[usize],
+        pass: &mut Pass<'_, 'r>,
         phases: &mut Phases,
     ) -> Result<(), StepError> {
+        if self.ranks.size() == 1 {
+            return self.settle(gradients, pass, phases);
+        }
         let part: Vec<&(String, usize)> = self.trained.iter().filter(|(path, _)| belongs(path)).collect();
-        *squares += self.reduce(&mut gradients, &part, phases)?;
-        self.finite(*squares, indices)?;
-        if let Some(update) = update {
+        let sent =
+            phases.time::<A, _>("communication", self.device, || gradients.send_all(&part, self.ranks));
+        let before = pass.on_the_way.replace(sent);
+        self.receive(before, pass, phases)
+    }
+
+    /// Waits for the sums of a part.
+    fn receive(
+        &mut self,
+        sent: Option<Vec<PartOnTheWay<'r>>>,
+        pass: &mut Pass<'_, 'r>,
+        phases: &mut Phases,
+    ) -> Result<(), StepError> {
+        let Some(sent) = sent else { return Ok(()) };
+        let gradients = phases
+            .time::<A, _>("communication", self.device, || Gradients::receive_all(sent, self.device))?;
+        self.settle(gradients, pass, phases)
+    }
+
+    /// Adds the squares of a part's gradients, and applies them where there is an update.
+    fn settle(
+        &mut self,
+        gradients: Gradients<A::InnerBackend>,
+        pass: &mut Pass<'_, 'r>,
+        phases: &mut Phases,
+    ) -> Result<(), StepError> {
+        pass.squares += phases.time::<A, _>("optimizer", self.device, || gradients.sum_of_squares());
+        self.finite(pass.squares, pass.indices)?;
+        if let Some(update) = pass.update {
             self.update(gradients, update, phases);
         }
         Ok(())
@@ -178,8 +219,11 @@ impl<A: TrainBackend> Trainer<'_, A> {
                 gradients.all_reduce(parameters, self.ranks, self.device)
             })?;
         }
-        let squares = phases.time::<A, _>("optimizer", self.device, || gradients.sum_of_squares());
-        // Devices may add up in another order each: one sum for all keeps their weights the same.
+        self.common(phases.time::<A, _>("optimizer", self.device, || gradients.sum_of_squares()))
+    }
+
+    /// Rank 0's sum: devices may add up in another order each, and one sum for all keeps their weights the same.
+    fn common(&self, squares: f64) -> Result<f64, StepError> {
         Ok(f64::from_bits(self.ranks.first(squares.to_bits())?))
     }
 

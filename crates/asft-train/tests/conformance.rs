@@ -7,7 +7,7 @@ use burn::backend::{Autodiff, Flex};
 
 fn check<A: TrainBackend>(device: A::Device, weight_type: WeightType, allowed: Allowed) {
     let checks = compare::<Autodiff<Flex>, A>(&Default::default(), &device, weight_type, allowed).unwrap();
-    assert_eq!(checks.len(), 7);
+    assert_eq!(checks.len(), 8);
     for check in &checks {
         println!("{:24} {:.1e} of {:.1e}", check.name, check.difference, check.allowed);
     }
@@ -16,7 +16,7 @@ fn check<A: TrainBackend>(device: A::Device, weight_type: WeightType, allowed: A
 
 #[test]
 fn flex_agrees_with_itself() {
-    let none = Allowed { log_probs: 0.0, gradients: 0.0, attention: 0.0, regret: 1e-4 };
+    let none = Allowed { log_probs: 0.0, gradients: 0.0, gradient: 0.0, attention: 0.0, regret: 1e-4 };
     check::<Autodiff<Flex>>(Default::default(), WeightType::F32, none);
 }
 

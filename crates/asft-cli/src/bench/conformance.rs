@@ -31,8 +31,9 @@ pub fn run(Arguments { backend, dtype }: &Arguments) -> Result<(), Failure> {
         (WeightType::F32, _) => Allowed::F32,
     };
     let checks = backend::dispatch(backend, Comparison { weight_type, allowed })?;
-    for Check { name, difference, allowed } in &checks {
-        note!("{name:26} {difference:.1e} (at most {allowed:.0e})");
+    for Check { name, of, difference, allowed } in &checks {
+        let of = of.as_ref().map_or(String::new(), |of| format!(" of {of}"));
+        note!("{name:26} {difference:.1e} (at most {allowed:.0e}){of}");
     }
     let name = device(backend).as_ref().map_or("", |device| device.name.as_str());
     let result = json!({

@@ -155,7 +155,7 @@ fn forward_source<E: Float, N: Size>(name: &str, tiling: Tiling) -> Source {
     compiled(name, Tiling::units() as u32, |builder| {
         let [q, k, v] = [(); 3].map(|()| input::<Vector<E, N>>(builder));
         let tiles = input::<u32>(builder);
-        let (out, lse) = (output::<E>(builder), output::<f32>(builder));
+        let [out, lse] = [(); 2].map(|()| output::<f32>(builder));
         let scale = scalar::<f32>(builder);
         attention_forward::expand::<E, N>(
             &mut builder.scope,
@@ -174,7 +174,7 @@ fn forward_source<E: Float, N: Size>(name: &str, tiling: Tiling) -> Source {
 
 fn delta_source<E: Float>(name: &str, dim: usize) -> Source {
     compiled(name, Tiling::units() as u32, |builder| {
-        let [out, grad] = [(); 2].map(|()| input::<E>(builder));
+        let (out, grad) = (input::<f32>(builder), input::<E>(builder));
         let delta = output::<f32>(builder);
         attention_delta::expand::<E>(&mut builder.scope, out, grad, delta, dim);
     })

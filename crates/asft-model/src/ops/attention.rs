@@ -11,7 +11,7 @@ use burn::{
             ops::{Backward, Ops, OpsKind},
         },
     },
-    tensor::{backend::Backend, ops::FloatTensor},
+    tensor::{DType, TensorMetadata, backend::Backend, ops::FloatTensor},
 };
 
 use super::LlamaBackend;
@@ -68,9 +68,18 @@ pub fn tracked<B: LlamaBackend, C: CheckpointStrategy>(
         layout: inputs.layout.clone(),
         scale: inputs.scale,
     };
-    let (out, lse) = B::packed_attention_forward(inner.clone());
+    let (wide, lse) = B::packed_attention_forward(inner.clone());
+    let out = of_type::<B>(wide.clone(), inner.q.dtype());
     match Attention.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prep) => prep.finish(Saved { inputs: inner, out: out.clone(), lse }, out),
+        OpsKind::Tracked(prep) => prep.finish(Saved { inputs: inner, out: wide, lse }, out),
         OpsKind::UnTracked(prep) => prep.finish(out),
+    }
+}
+
+/// What follows attention takes its output in the type of the operands.
+pub fn of_type<B: Backend>(out: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    match out.dtype() == dtype {
+        true => out,
+        false => B::float_cast(out, dtype.into()),
     }
 }

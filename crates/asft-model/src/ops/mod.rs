@@ -42,8 +42,9 @@ pub trait LlamaBackend: Backend {
         Self::supports_dtype(device, weight_type.dtype().into())
     }
 
-    /// Attention output `[tokens, heads, head_dim]`, and for the backward pass the log-sum-exp of the scaled scores
-    /// `[tokens, heads]`, f32; empty where the backend's backward pass does without.
+    /// Attention output `[tokens, heads, head_dim]` as the backward pass wants it, and the log-sum-exp of the scaled scores
+    /// `[tokens, heads]`, f32; empty where the backend's backward pass does without. An output that the backward pass
+    /// multiplies is f32: what rounding takes from it would grow where gradients of weights nearly cancel.
     fn packed_attention_forward(inputs: AttentionInputs<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         tiled_attention::forward::<Self>(inputs)
     }
@@ -60,7 +61,8 @@ pub trait LlamaBackend: Backend {
 
     /// Attention output `[tokens, heads, head_dim]`; differentiable where the backend is.
     fn packed_attention(inputs: AttentionInputs<Self>) -> FloatTensor<Self> {
-        Self::packed_attention_forward(inputs).0
+        let dtype = inputs.q.dtype();
+        attention::of_type::<Self>(Self::packed_attention_forward(inputs).0, dtype)
     }
 
     /// `buffer` `[capacity, key_value_heads, head_dim]` with `rows` of the same width written over those from `at`.

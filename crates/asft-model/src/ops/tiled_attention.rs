@@ -17,9 +17,8 @@ use crate::Span;
 /// Queries of a tile.
 const TILE: usize = 256;
 
-/// Output and log-sum-exp; see [`super::LlamaBackend::packed_attention_forward`].
+/// Output in f32 and log-sum-exp; see [`super::LlamaBackend::packed_attention_forward`].
 pub fn forward<B: Backend>(inputs: AttentionInputs<B>) -> (FloatTensor<B>, FloatTensor<B>) {
-    let dtype = inputs.q.dtype();
     let [q, k, v] = [inputs.q, inputs.k, inputs.v].map(to_f32::<B, 3>);
     let shape = Shape::of(&q, &k);
     let (mut outs, mut lses) = (vec![], vec![]);
@@ -34,7 +33,7 @@ pub fn forward<B: Backend>(inputs: AttentionInputs<B>) -> (FloatTensor<B>, Float
             lses.push(shape.rows_from_groups(max + sum.log(), tile.queries.len()).squeeze_dim::<2>(2));
         }
     }
-    (from_f32(Tensor::cat(outs, 0), dtype), from_f32(Tensor::cat(lses, 0), DType::F32))
+    (from_f32(Tensor::cat(outs, 0), DType::F32), from_f32(Tensor::cat(lses, 0), DType::F32))
 }
 
 /// Gradients of q, k, v; see [`super::LlamaBackend::packed_attention_backward`]. Weights are recomputed as

@@ -12,11 +12,12 @@ use tch::Tensor;
 use super::{slices::values, wide};
 use crate::{host::attention, ops::AttentionInputs};
 
-/// See [`crate::LlamaBackend::packed_attention_forward`].
+/// See [`crate::LlamaBackend::packed_attention_forward`]; the output is f32.
 pub fn forward<E: TchElement>(inputs: &AttentionInputs<LibTorch<E>>) -> (TchTensor, TchTensor) {
     let q = &inputs.q.tensor;
     let [out, lse] = attention::forward(Wide::new(inputs).call());
-    (narrow(&out, q), TchTensor::new(Tensor::from_slice(&lse).view([q.size()[0], q.size()[1]])))
+    let out = Tensor::from_slice(&out).view(q.size().as_slice());
+    (TchTensor::new(out), TchTensor::new(Tensor::from_slice(&lse).view([q.size()[0], q.size()[1]])))
 }
 
 /// See [`crate::LlamaBackend::packed_attention_backward`].

@@ -140,7 +140,7 @@ pub fn attention_forward<E: Float, N: Size>(
     k: &Array<Vector<E, N>>,
     v: &Array<Vector<E, N>>,
     tiles: &Array<u32>,
-    out: &mut Array<E>,
+    out: &mut Array<f32>,
     lse: &mut Array<f32>,
     scale: f32,
     #[comptime] tiling: Tiling,
@@ -249,7 +249,7 @@ pub fn attention_forward<E: Float, N: Size>(
     sync_cube();
     let to = Destination { first: tile.first, end: tile.end, column: head * comptime!(tiling.dim) };
     scale_rows(&mut result, &factors, &mut scratch, shape);
-    write::<E>(
+    write::<f32>(
         &result,
         1.0f32,
         &mut scratch,
@@ -264,7 +264,7 @@ pub fn attention_forward<E: Float, N: Size>(
 /// `Σ dout out` of each query and head, `[tokens, heads]`, one a unit.
 #[cube(launch)]
 pub fn attention_delta<E: Float>(
-    out: &Array<E>,
+    out: &Array<f32>,
     grad: &Array<E>,
     delta: &mut Array<f32>,
     #[comptime] dim: usize,
@@ -273,7 +273,7 @@ pub fn attention_delta<E: Float>(
     if place < delta.len() {
         let mut sum = 0.0f32;
         for column in 0..dim {
-            sum += f32::cast_from(out[place * dim + column]) * f32::cast_from(grad[place * dim + column]);
+            sum += out[place * dim + column] * f32::cast_from(grad[place * dim + column]);
         }
         delta[place] = sum;
     }

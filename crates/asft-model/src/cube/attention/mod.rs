@@ -75,7 +75,7 @@ pub fn forward_with<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolEleme
     let AttentionInputs { q, k, v, layout, scale } = inputs;
     let (dtype, [tokens, heads, dim]) = (q.dtype, q.shape().dims());
     let [q, k, v] = [q, k, v].map(into_contiguous);
-    let out = new_tensor(&q, [tokens, heads, dim], dtype);
+    let out = new_tensor(&q, [tokens, heads, dim], DType::F32);
     let lse = new_tensor(&q, [tokens, heads], DType::F32);
     let tiles = tables::query_tiles(&layout, tiling.queries);
     let (count, tiles) = (tiles.len() as u32, upload(&q, tiles.as_flattened()));
