@@ -70,11 +70,14 @@ pub struct Allowed {
 
 impl Allowed {
     /// Products in f32.
-    pub const F32: Self = Self { log_probs: 1e-4, gradients: 1e-3, gradient: 1e-3, attention: 1e-4, regret: 1e-3 };
+    pub const F32: Self =
+        Self { log_probs: 1e-4, gradients: 1e-3, gradient: 1e-3, attention: 1e-4, regret: 1e-3 };
     /// Products whose operands are rounded to 10 bits, as tensor cores take f32.
-    pub const TF32: Self = Self { log_probs: 2e-3, gradients: 1e-2, gradient: 1e-2, attention: 2e-3, regret: 2e-2 };
+    pub const TF32: Self =
+        Self { log_probs: 2e-3, gradients: 1e-2, gradient: 1e-2, attention: 2e-3, regret: 2e-2 };
     /// Weights and activations in bf16.
-    pub const BF16: Self = Self { log_probs: 2e-2, gradients: 2e-2, gradient: 3e-2, attention: 2e-2, regret: 0.1 };
+    pub const BF16: Self =
+        Self { log_probs: 2e-2, gradients: 2e-2, gradient: 3e-2, attention: 2e-2, regret: 0.1 };
 }
 
 /// Failures of what is compared, not of the comparison.
