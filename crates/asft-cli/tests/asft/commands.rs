@@ -442,7 +442,7 @@ fn devices_are_told_and_a_backend_that_cannot_be_used_is_refused_first() {
 fn a_conformance_run_needs_no_files_and_refuses_what_the_backend_lacks() {
     let scratch = Scratch::new();
     let result: Value = serde_json::from_str(&scratch.ok(&["bench", "conformance"])).unwrap();
-    assert_eq!(result["checks"].as_array().unwrap().len(), 7);
+    assert_eq!(result["checks"].as_array().unwrap().len(), 8);
     let output = scratch.run(&["bench", "conformance", "--backend", "flex", "--dtype", "bf16"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("bf16"), "{}", stderr(&output));
