@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use asft_model::LlamaBackend;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 use crate::collective::{Collective, CollectiveError, Sums};
 
@@ -25,11 +25,7 @@ impl<B: LlamaBackend> Default for Gradients<B> {
 impl<B: LlamaBackend> Gradients<B> {
     /// Adds a micro-batch's gradient of one parameter.
     pub fn add(&mut self, path: &str, gradient: Tensor<B, 1>) {
-        let gradient = gradient.cast(DType::F32);
-        let sum = match self.sums.remove(path) {
-            Some(sum) => sum + gradient,
-            None => gradient,
-        };
+        let sum = B::add_values(self.sums.remove(path), gradient);
         self.sums.insert(path.to_owned(), sum);
     }
 

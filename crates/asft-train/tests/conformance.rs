@@ -20,10 +20,25 @@ fn flex_agrees_with_itself() {
     check::<Autodiff<Flex>>(Default::default(), WeightType::F32, none);
 }
 
+#[test]
+fn flex_agrees_in_bf16() {
+    check::<Autodiff<Flex>>(Default::default(), WeightType::Bf16, Allowed::BF16);
+}
+
 #[cfg(feature = "ndarray")]
 #[test]
 fn ndarray_agrees() {
     check::<Autodiff<burn::backend::NdArray>>(Default::default(), WeightType::F32, Allowed::F32);
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn ndarray_has_no_bf16_and_says_so() {
+    type A = Autodiff<burn::backend::NdArray>;
+    let device = Default::default();
+    let error = compare::<Autodiff<Flex>, A>(&Default::default(), &device, WeightType::Bf16, Allowed::BF16);
+    let message = error.unwrap_err().to_string();
+    assert!(message.contains("bf16"), "{message}");
 }
 
 #[cfg(feature = "tch")]

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use asft_model::LlamaBackend;
 use burn::tensor::{DType, Distribution, Tensor, backend::Backend};
 
 use crate::failure::Failure;
@@ -11,10 +12,9 @@ const MOST: usize = 10;
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Median rate of up to ten products of matrices of `size` x `size`, in 10⁹ multiplications and additions a second.
-pub fn matmul_gflops<B: Backend>(device: &B::Device, dtype: DType, size: usize) -> Result<f64, Failure> {
-    let (a, b) =
-        (random_matrix::<B>([size, size], dtype, device), random_matrix([size, size], dtype, device));
-    product_gflops::<B, _>(device, [size; 3], || a.clone().matmul(b.clone()))
+pub fn matmul_gflops<B: LlamaBackend>(device: &B::Device, dtype: DType, size: usize) -> Result<f64, Failure> {
+    let [a, b] = [(); 2].map(|()| random_matrix::<B>([size, size], dtype, device).into_primitive().tensor());
+    product_gflops::<B, _>(device, [size; 3], || B::product(a.clone(), b.clone()))
 }
 
 /// Numbers from -1 to 1.

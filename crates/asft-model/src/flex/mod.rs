@@ -1,11 +1,15 @@
 //! What Flex, the backend on the CPU, does faster than tensor operations can.
 //!
-//! Everything here is f32, but for moments of the optimizer, on contiguous buffers, spread over rayon's threads. Sums are
-//! made in an order that depends on shapes alone, so a run gives the same bits whatever the number of threads.
+//! Numbers are f32 or bf16 and lie in contiguous buffers; what is summed or normalised is f32 in between. Work is spread over
+//! rayon's threads, and sums are made in an order that depends on shapes alone, so a run gives the same bits whatever the
+//! number of threads.
 
 mod attention;
 mod decode;
 mod dropout;
+#[cfg(test)]
+#[path = "../host/tests.rs"]
+mod host_tests;
 mod matrix;
 mod quantized;
 mod rows;
@@ -17,19 +21,18 @@ use burn::{
     backend::{Flex, flex::FlexTensor},
     tensor::{DType, Int, Shape, Tensor, TensorData, TensorMetadata},
 };
+use bytemuck::Pod;
 
 use crate::{
-    WeightType, ops,
-    ops::{AdamWState, AdamWStep, AttentionInputs, Dropout, KeyValues, LlamaBackend},
+    host::Number,
+    ops::{AdamWState, AdamWStep, AttentionInputs, Dropout, KeyValues, LlamaBackend, primitive, tensor},
     quantization::Quantized,
 };
 
-impl LlamaBackend for Flex {
-    /// Flex computes in f32: it would convert bf16 operands at every product.
-    fn trains_in(weight_type: WeightType, _: &Self::Device) -> bool {
-        weight_type == WeightType::F32
-    }
+#[cfg(test)]
+type Tested = Flex;
 
+impl LlamaBackend for Flex {
     fn packed_attention_forward(inputs: AttentionInputs<Self>) -> (FlexTensor, FlexTensor) {
         attention::forward(inputs)
     }
@@ -41,6 +44,10 @@ impl LlamaBackend for Flex {
         grad: FlexTensor,
     ) -> [FlexTensor; 3] {
         attention::backward(inputs, out, lse, grad)
+    }
+
+    fn cast(x: FlexTensor, dtype: DType) -> FlexTensor {
+        rows::cast(x, dtype)
     }
 
     fn write_rows(buffer: FlexTensor, rows: FlexTensor, at: usize) -> FlexTensor {
@@ -56,10 +63,7 @@ impl LlamaBackend for Flex {
     }
 
     fn expand_codes(matrix: &Quantized<Self>, dtype: DType) -> FlexTensor {
-        match dtype {
-            DType::F32 => quantized::expand_codes(matrix),
-            other => ops::quantized::expand_codes(matrix, other),
-        }
+        quantized::expand_codes(matrix, dtype)
     }
 
     fn product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
@@ -110,6 +114,13 @@ impl LlamaBackend for Flex {
         sums::add_rows(sum, indices, rows)
     }
 
+    fn add_values(sum: Option<Tensor<Self, 1>>, values: Tensor<Self, 1>) -> Tensor<Self, 1> {
+        match sum {
+            Some(sum) => sums::add_values(sum, values),
+            None => tensor(rows::cast(primitive(values), DType::F32)),
+        }
+    }
+
     fn sum_of_squares(values: Tensor<Self, 1>) -> f64 {
         sums::sum_of_squares(values)
     }
@@ -124,22 +135,44 @@ impl LlamaBackend for Flex {
     }
 }
 
-/// `tensor` with its elements in order and nothing else in its buffer; panics where it is not f32.
+/// A block in which a name stands for the type of a tensor's elements.
+macro_rules! by_type {
+    ($dtype:expr, $name:ident => $body:expr) => {
+        match $dtype {
+            burn::tensor::DType::BF16 => {
+                type $name = half::bf16;
+                $body
+            }
+            burn::tensor::DType::F32 => {
+                type $name = f32;
+                $body
+            }
+            other => panic!("{other:?} is none of the types that Flex trains in"),
+        }
+    };
+}
+use by_type;
+
+/// Types whose layout in a tensor is that of a slice.
+trait Element: Number + burn::tensor::Element + Pod {}
+
+impl<T: Number + burn::tensor::Element + Pod> Element for T {}
+
+/// `tensor` with its elements in order and nothing else in its buffer.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    assert_eq!(tensor.dtype(), DType::F32, "Flex trains in f32");
     let tensor = tensor.to_contiguous();
-    match tensor.storage::<f32>().len() == tensor.shape().num_elements() {
+    match tensor.bytes().len() == tensor.shape().num_elements() * tensor.dtype().size() {
         true => tensor,
         // The start of a longer buffer.
         false => FlexTensor::from_data(tensor.into_data()),
     }
 }
 
-/// Elements of a tensor that [`contiguous`] gave.
-fn values(tensor: &FlexTensor) -> &[f32] {
+/// Elements of a tensor that [`contiguous`] gave; panics where they are of another type.
+fn values<T: Element>(tensor: &FlexTensor) -> &[T] {
     tensor.storage()
 }
 
-fn from_values(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+fn from_values<T: Element>(values: Vec<T>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }

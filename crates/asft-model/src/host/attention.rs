@@ -12,7 +12,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    matrix::{Into, Matrix, Threads, product},
+    Number, cast,
+    matrix::{Factor, Into, Matrix, Threads, product},
     simd,
 };
 use crate::{AttentionLayout, Span};
@@ -24,12 +25,12 @@ const BLOCK: usize = 256;
 /// A span's gradients of keys are summed from at most this many runs.
 const RUNS: usize = 8;
 
-/// The operands, `[tokens, heads, dim]` and `[tokens, kv_heads, dim]`.
+/// The operands, `[tokens, heads, dim]` and `[tokens, kv_heads, dim]`. Whatever their type, softmax and sums are f32.
 #[derive(Clone, Copy)]
-pub struct Call<'a> {
-    pub q: &'a [f32],
-    pub k: &'a [f32],
-    pub v: &'a [f32],
+pub struct Call<'a, T> {
+    pub q: &'a [T],
+    pub k: &'a [T],
+    pub v: &'a [T],
     pub layout: &'a AttentionLayout,
     pub scale: f32,
     pub heads: usize,
@@ -37,8 +38,29 @@ pub struct Call<'a> {
     pub dim: usize,
 }
 
+/// Copies of the operands in f32, made once rather than tile by tile.
+struct Wide {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+impl Wide {
+    fn new<T: Number>(call: Call<'_, T>) -> Self {
+        Self { q: cast(call.q), k: cast(call.k), v: cast(call.v) }
+    }
+
+    fn call<'a, T>(&'a self, call: Call<'a, T>) -> Call<'a, f32> {
+        let Call { layout, scale, heads, kv_heads, dim, .. } = call;
+        Call { q: &self.q, k: &self.k, v: &self.v, layout, scale, heads, kv_heads, dim }
+    }
+}
+
 /// Output and log-sum-exp; see [`crate::LlamaBackend::packed_attention_forward`].
-pub fn forward(call: Call<'_>) -> [Vec<f32>; 2] {
+pub fn forward<T: Factor<f32>>(call: Call<'_, T>) -> [Vec<f32>; 2] {
+    if !T::has_instruction() {
+        return forward(Wide::new(call).call(call));
+    }
     let Call { heads, dim, .. } = call;
     let tokens = call.tokens();
     let (mut out, mut lse) = (vec![0.0; tokens * heads * dim], vec![0.0; tokens * heads]);
@@ -55,7 +77,10 @@ pub fn forward(call: Call<'_>) -> [Vec<f32>; 2] {
 
 /// Gradients of q, k and v; see [`crate::LlamaBackend::packed_attention_backward`]. With `p = exp(scores - lse)` and `dp = dout vᵀ`:
 /// `dscores = p (dp - rowsum(dout out))`, `dq = dscores k`, `dk = dscoresᵀ q`, `dv = pᵀ dout`.
-pub fn backward(call: Call<'_>, out: &[f32], lse: &[f32], grad: &[f32]) -> [Vec<f32>; 3] {
+pub fn backward<T: Factor<f32>>(call: Call<'_, T>, out: &[f32], lse: &[f32], grad: &[T]) -> [Vec<f32>; 3] {
+    if !T::has_instruction() {
+        return backward(Wide::new(call).call(call), out, lse, &cast::<T, f32>(grad));
+    }
     let Call { heads, kv_heads, dim, .. } = call;
     let tokens = call.tokens();
     let pass = Backward { call, out, lse, grad };
@@ -146,16 +171,32 @@ impl Run {
 }
 
 /// Buffers of a thread, as large as the largest tile so far.
-#[derive(Default)]
-struct Scratch {
+struct Scratch<T> {
     scores: Vec<f32>,
-    gradients: Vec<f32>,
+    score_gradients: Vec<f32>,
+    /// What becomes of both as factors of the next products.
+    weights: Vec<T>,
+    gradients: Vec<T>,
     out: Vec<f32>,
     max: Vec<f32>,
     sum: Vec<f32>,
 }
 
-impl<'a> Call<'a> {
+impl<T> Default for Scratch<T> {
+    fn default() -> Self {
+        Self {
+            scores: vec![],
+            score_gradients: vec![],
+            weights: vec![],
+            gradients: vec![],
+            out: vec![],
+            max: vec![],
+            sum: vec![],
+        }
+    }
+}
+
+impl<'a, T: Factor<f32>> Call<'a, T> {
     fn tokens(&self) -> usize {
         self.layout.tokens()
     }
@@ -172,17 +213,17 @@ impl<'a> Call<'a> {
     }
 
     /// Rows `tokens` of one head in `data` `[tokens, heads, dim]`.
-    fn head<'b>(&self, data: &'b [f32], heads: usize, head: usize, tokens: Range<usize>) -> Matrix<'b> {
+    fn head<'b>(&self, data: &'b [T], heads: usize, head: usize, tokens: Range<usize>) -> Matrix<'b, T> {
         let stride = heads * self.dim;
         Matrix::new(&data[tokens.start * stride + head * self.dim..], [tokens.len(), self.dim], stride)
     }
 
-    fn queries(&self, head: usize, tokens: Range<usize>) -> Matrix<'a> {
+    fn queries(&self, head: usize, tokens: Range<usize>) -> Matrix<'a, T> {
         self.head(self.q, self.heads, head, tokens)
     }
 
     /// Keys or values that query head `head` reads.
-    fn shared(&self, data: &'a [f32], head: usize, tokens: Range<usize>) -> Matrix<'a> {
+    fn shared(&self, data: &'a [T], head: usize, tokens: Range<usize>) -> Matrix<'a, T> {
         self.head(data, self.kv_heads, head * self.kv_heads / self.heads, tokens)
     }
 
@@ -194,9 +235,16 @@ impl<'a> Call<'a> {
     }
 
     /// Output and log-sum-exp of one head of a tile, into the tile's rows.
-    fn forward_tile(&self, tile: &Run, head: usize, out: &mut [f32], lse: &mut [f32], scratch: &mut Scratch) {
+    fn forward_tile(
+        &self,
+        tile: &Run,
+        head: usize,
+        out: &mut [f32],
+        lse: &mut [f32],
+        scratch: &mut Scratch<T>,
+    ) {
         let (rows, dim) = (tile.queries.len(), self.dim);
-        let Scratch { scores, out: sums, max, sum, .. } = scratch;
+        let Scratch { scores, weights, out: sums, max, sum, .. } = scratch;
         sums.clear();
         sums.resize(rows * dim, 0.0);
         max.clear();
@@ -206,21 +254,27 @@ impl<'a> Call<'a> {
         for block in tile.blocks() {
             let keys = block.keys.len();
             self.scores(scores, tile, head, block.keys.clone());
+            weights.resize(rows * keys, T::put(0.0));
             simd::vectorized(
                 #[inline(always)]
                 || {
-                    for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-                        let (visible, hidden) = scores.split_at_mut(block.visible(row));
-                        let highest = simd::max(visible).max(max[row]);
+                    let pairs = scores.chunks_exact_mut(keys).zip(weights.chunks_exact_mut(keys));
+                    for (row, (scores, weights)) in pairs.enumerate() {
+                        let scores = &mut scores[..block.visible(row)];
+                        let highest = simd::max(scores).max(max[row]);
                         let kept = simd::exp(max[row] - highest);
-                        sum[row] = sum[row] * kept + simd::exp_in_place(visible, highest);
+                        sum[row] = sum[row] * kept + simd::exp_in_place(scores, highest);
                         max[row] = highest;
-                        hidden.fill(0.0);
+                        let (visible, hidden) = weights.split_at_mut(scores.len());
+                        for (weight, score) in visible.iter_mut().zip(scores) {
+                            *weight = T::put(*score);
+                        }
+                        hidden.fill(T::put(0.0));
                         simd::scale(&mut sums[row * dim..(row + 1) * dim], kept);
                     }
                 },
             );
-            let weights = Matrix::new(scores, [rows, keys], keys);
+            let weights = Matrix::new(weights, [rows, keys], keys);
             let v = self.shared(self.v, head, block.keys);
             product(sums, dim, Into::Add, 1.0, weights, v, Threads::One);
         }
@@ -234,16 +288,16 @@ impl<'a> Call<'a> {
     }
 }
 
-struct Backward<'a> {
-    call: Call<'a>,
+struct Backward<'a, T> {
+    call: Call<'a, T>,
     out: &'a [f32],
     lse: &'a [f32],
-    grad: &'a [f32],
+    grad: &'a [T],
 }
 
-impl Backward<'_> {
+impl<T: Factor<f32>> Backward<'_, T> {
     /// Writes the run's rows of dq and returns its part of dk and dv, by visible key.
-    fn run(&self, run: &Run, dq: &mut [f32], scratch: &mut Scratch) -> [Vec<f32>; 2] {
+    fn run(&self, run: &Run, dq: &mut [f32], scratch: &mut Scratch<T>) -> [Vec<f32>; 2] {
         let Call { heads, kv_heads, dim, .. } = self.call;
         let keys = run.prefix.len() + run.own.len();
         let mut parts = [vec![0.0; keys * kv_heads * dim], vec![0.0; keys * kv_heads * dim]];
@@ -262,12 +316,12 @@ impl Backward<'_> {
         head: usize,
         dq: &mut [f32],
         [dk, dv]: &mut [Vec<f32>; 2],
-        scratch: &mut Scratch,
+        scratch: &mut Scratch<T>,
     ) {
         let call = self.call;
         let Call { heads, kv_heads, dim, scale, .. } = call;
         let (rows, width) = (tile.queries.len(), kv_heads * dim);
-        let Scratch { scores, gradients, sum: delta, .. } = scratch;
+        let Scratch { scores, score_gradients, weights, gradients, sum: delta, .. } = scratch;
         let q = call.queries(head, tile.queries.clone());
         let dout = call.head(self.grad, heads, head, tile.queries.clone());
         let row_of = |row: usize| (tile.queries.start + row) * heads + head;
@@ -287,27 +341,33 @@ impl Backward<'_> {
         for block in tile.blocks() {
             let keys = block.keys.len();
             call.scores(scores, tile, head, block.keys.clone());
-            gradients.resize(rows * keys, 0.0);
+            score_gradients.resize(rows * keys, 0.0);
+            weights.resize(rows * keys, T::put(0.0));
+            gradients.resize(rows * keys, T::put(0.0));
             let v = call.shared(call.v, head, block.keys.clone());
-            product(gradients, keys, Into::Replace, 1.0, dout, v.transpose(), Threads::One);
+            product(score_gradients, keys, Into::Replace, 1.0, dout, v.transpose(), Threads::One);
             simd::vectorized(
                 #[inline(always)]
                 || {
-                    let pairs = scores.chunks_exact_mut(keys).zip(gradients.chunks_exact_mut(keys));
-                    for (row, (weights, gradients)) in pairs.enumerate() {
+                    let inputs = scores.chunks_exact(keys).zip(score_gradients.chunks_exact(keys));
+                    let outputs = weights.chunks_exact_mut(keys).zip(gradients.chunks_exact_mut(keys));
+                    for (row, ((scores, grads), (weights, gradients))) in inputs.zip(outputs).enumerate() {
                         let visible = block.visible(row);
                         let (lse, delta) = (self.lse[row_of(row)], delta[row]);
-                        for (weight, gradient) in weights[..visible].iter_mut().zip(&mut gradients[..visible])
-                        {
-                            *weight = simd::exp(*weight - lse);
-                            *gradient = *weight * (*gradient - delta) * scale;
+                        let (scores, grads) = (&scores[..visible], &grads[..visible]);
+                        let (weights, hidden_weights) = weights.split_at_mut(visible);
+                        let (gradients, hidden_gradients) = gradients.split_at_mut(visible);
+                        for i in 0..visible {
+                            let weight = simd::exp(scores[i] - lse);
+                            weights[i] = T::put(weight);
+                            gradients[i] = T::put(weight * (grads[i] - delta) * scale);
                         }
-                        weights[visible..].fill(0.0);
-                        gradients[visible..].fill(0.0);
+                        hidden_weights.fill(T::put(0.0));
+                        hidden_gradients.fill(T::put(0.0));
                     }
                 },
             );
-            let weights = Matrix::new(scores, [rows, keys], keys);
+            let weights = Matrix::new(weights, [rows, keys], keys);
             let gradients = Matrix::new(gradients, [rows, keys], keys);
             let at = block.offset * width + head * kv_heads / heads * dim;
             let k = call.shared(call.k, head, block.keys);

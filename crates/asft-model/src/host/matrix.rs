@@ -1,11 +1,12 @@
 //! Products of matrices that lie in larger buffers.
 #![allow(unsafe_code)]
 
+mod bf16;
 mod kernel;
 
 use rayon::prelude::*;
 
-use super::skinny;
+use super::{Number, skinny};
 
 /// Multiplications below which a product stays on one thread.
 const SMALL: usize = 1 << 21;
@@ -14,17 +15,17 @@ const ALIGNMENT: usize = 16;
 
 /// A matrix in a buffer: element `(i, j)` lies at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
-    data: &'a [f32],
+pub struct Matrix<'a, T = f32> {
+    data: &'a [T],
     rows: usize,
     columns: usize,
     row_stride: usize,
     column_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T> Matrix<'a, T> {
     /// `rows` rows of `columns` elements, `stride` apart, from the start of `data`.
-    pub fn new(data: &'a [f32], [rows, columns]: [usize; 2], stride: usize) -> Self {
+    pub fn new(data: &'a [T], [rows, columns]: [usize; 2], stride: usize) -> Self {
         let matrix = Self { data, rows, columns, row_stride: stride, column_stride: 1 };
         assert!(matrix.end() <= data.len(), "{rows} rows of {columns} do not lie in {}", data.len());
         matrix
@@ -74,15 +75,33 @@ pub enum Into {
     Add,
 }
 
+/// Numbers that are multiplied with one another, into numbers of type `D`. Products are summed in f32.
+pub trait Factor<D>: Number {
+    /// Whether the processor multiplies such numbers as they are; else they are widened first.
+    fn has_instruction() -> bool;
+
+    /// Parts that a large product is cut into: as many as there are threads where a part has the bits of the whole, else
+    /// always the same, so that a product's bits depend on its shape alone.
+    fn parts() -> usize;
+
+    /// [`product`] on one thread.
+    ///
+    /// # Safety
+    /// `lhs.rows` rows of `rhs.columns` elements, `to.stride` apart from `to.data` on, must be writable, and for
+    /// [`Into::Add`] initialised, and overlap neither each other nor the operands. They are written only where the inner
+    /// dimension is at least 1.
+    unsafe fn multiply(to: Destination<D>, into: Into, lhs: Matrix<'_, Self>, rhs: Matrix<'_, Self>);
+}
+
 /// Writes `factor · lhs rhs` to the matrix that lies row by row, `stride` apart, at the start of `data`, or
 /// adds it there.
-pub fn product(
-    data: &mut [f32],
+pub fn product<T: Factor<D>, D: Number>(
+    data: &mut [D],
     stride: usize,
     into: Into,
     factor: f32,
-    lhs: Matrix<'_>,
-    rhs: Matrix<'_>,
+    lhs: Matrix<'_, T>,
+    rhs: Matrix<'_, T>,
     threads: Threads,
 ) {
     let [m, n] = [lhs.rows, rhs.columns];
@@ -99,15 +118,20 @@ pub fn product(
 /// they are does not change its bits.
 ///
 /// # Safety
-/// `lhs.rows` rows of `rhs.columns` elements, `to.stride` apart from `to.data` on, must be writable, and for
-/// [`Into::Add`] initialised, and overlap neither each other nor the operands.
-unsafe fn multiply(to: Destination, into: Into, lhs: Matrix<'_>, rhs: Matrix<'_>, threads: Threads) {
+/// As for [`Factor::multiply`].
+unsafe fn multiply<T: Factor<D>, D: Number>(
+    to: Destination<D>,
+    into: Into,
+    lhs: Matrix<'_, T>,
+    rhs: Matrix<'_, T>,
+    threads: Threads,
+) {
     let [m, n] = [lhs.rows, rhs.columns];
     if threads == Threads::One || m * n * lhs.columns < SMALL {
         // SAFETY: as the caller promises.
-        return unsafe { kernel::multiply(to, into, lhs, rhs) };
+        return unsafe { T::multiply(to, into, lhs, rhs) };
     }
-    let parts = kernel::parts();
+    let parts = T::parts();
     let by_rows = ((parts * m) as f64 / n as f64).sqrt().round().clamp(1.0, parts as f64) as usize;
     let part = |whole: usize, parts: usize| whole.div_ceil(parts).next_multiple_of(ALIGNMENT);
     let [rows, columns] = [part(m, by_rows), part(n, parts.div_ceil(by_rows))];
@@ -116,25 +140,25 @@ unsafe fn multiply(to: Destination, into: Into, lhs: Matrix<'_>, rhs: Matrix<'_>
         let [row, column] = [part / parts_of_a_row * rows, part % parts_of_a_row * columns];
         let (lhs, rhs) = (lhs.rows(row, rows), rhs.columns(column, columns));
         // SAFETY: as the caller promises, since parts lie apart and within the whole.
-        unsafe { kernel::multiply(to.at(row, column), into, lhs, rhs) }
+        unsafe { T::multiply(to.at(row, column), into, lhs, rhs) }
     });
 }
 
 /// Where a product is written and what it is multiplied by. It need not be initialised where it is replaced.
 #[derive(Clone, Copy)]
-struct Destination {
-    data: *mut f32,
+pub struct Destination<D = f32> {
+    data: *mut D,
     /// Elements from a row to the next.
     stride: usize,
     factor: f32,
 }
 
 // SAFETY: whoever writes through it answers for where.
-unsafe impl Send for Destination {}
+unsafe impl<D> Send for Destination<D> {}
 // SAFETY: as above.
-unsafe impl Sync for Destination {}
+unsafe impl<D> Sync for Destination<D> {}
 
-impl Destination {
+impl<D> Destination<D> {
     /// # Safety
     /// The element must lie within the buffer.
     unsafe fn at(self, row: usize, column: usize) -> Self {
@@ -144,11 +168,11 @@ impl Destination {
 }
 
 /// `lhs rhs`, row by row.
-pub fn new_product(lhs: Matrix<'_>, rhs: Matrix<'_>) -> Vec<f32> {
+pub fn new_product<T: Factor<T>>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) -> Vec<T> {
     let [rows, columns] = [lhs.rows, rhs.columns];
     assert_eq!(rhs.rows, lhs.columns, "inner dimensions of a product");
     if lhs.columns == 0 {
-        return vec![0.0; rows * columns];
+        return T::zeros(rows * columns);
     }
     if rows <= skinny::MOST_ROWS && lhs.is_whole() && rhs.transpose().is_whole() {
         return skinny::product(lhs.data, rows, rhs.data, lhs.columns);

@@ -14,7 +14,7 @@ pub mod simd;
 pub mod skinny;
 pub mod swiglu;
 
-pub use number::Number;
+pub use number::{Number, cast};
 
 /// Elements that one task of an elementwise operation works on.
 pub const TASK: usize = 1 << 14;

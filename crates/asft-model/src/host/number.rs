@@ -1,13 +1,24 @@
 //! Types in which numbers lie in memory.
 
-use half::bf16;
+use half::{bf16, vec::HalfBitsVecExt};
+use rayon::prelude::*;
 
+use super::{TASK, simd};
 use crate::ops::rounding;
 
 /// A type in which numbers lie; they are worked on in f32.
 pub trait Number: Copy + Send + Sync + 'static {
+    /// So many zeros, in memory that is not touched before it is used.
+    fn zeros(length: usize) -> Vec<Self>;
+
     /// The number in f32.
     fn get(self) -> f32;
+
+    /// All of them in f32; those that are not are put into `buffer`.
+    fn wide<'a>(values: &'a [Self], buffer: &'a mut Vec<f32>) -> &'a [f32];
+
+    /// The nearest to each.
+    fn narrow(values: Vec<f32>) -> Vec<Self>;
 
     /// The nearest that there is, of two equally near ones the even one.
     fn put(value: f32) -> Self;
@@ -20,9 +31,22 @@ pub trait Number: Copy + Send + Sync + 'static {
 }
 
 impl Number for f32 {
+    fn zeros(length: usize) -> Vec<Self> {
+        vec![0.0; length]
+    }
+
     #[inline(always)]
     fn get(self) -> f32 {
         self
+    }
+
+    #[inline(always)]
+    fn wide<'a>(values: &'a [Self], _: &'a mut Vec<f32>) -> &'a [f32] {
+        values
+    }
+
+    fn narrow(values: Vec<f32>) -> Vec<Self> {
+        values
     }
 
     #[inline(always)]
@@ -43,9 +67,24 @@ impl Number for f32 {
 
 /// Written without branches, so that loops over it are compiled to vectors.
 impl Number for bf16 {
+    fn zeros(length: usize) -> Vec<Self> {
+        vec![0_u16; length].reinterpret_into()
+    }
+
     #[inline(always)]
     fn get(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn wide<'a>(values: &'a [Self], buffer: &'a mut Vec<f32>) -> &'a [f32] {
+        buffer.clear();
+        buffer.extend(values.iter().map(|value| value.get()));
+        buffer
+    }
+
+    fn narrow(values: Vec<f32>) -> Vec<Self> {
+        cast(&values)
     }
 
     #[inline(always)]
@@ -66,6 +105,22 @@ impl Number for bf16 {
     fn chances(seed: u64, first: usize) -> [u16; rounding::STRETCH] {
         rounding::chances(seed, first)
     }
+}
+
+/// The same numbers in another type, each the nearest that there is.
+pub fn cast<A: Number, B: Number>(values: &[A]) -> Vec<B> {
+    let mut out = B::zeros(values.len());
+    out.par_chunks_mut(TASK).zip(values.par_chunks(TASK)).for_each(|(out, values)| {
+        simd::vectorized(
+            #[inline(always)]
+            || {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = B::put(value.get());
+                }
+            },
+        );
+    });
+    out
 }
 
 #[cfg(test)]

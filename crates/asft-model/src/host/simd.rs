@@ -61,7 +61,7 @@ fn sum_of(length: usize, term: impl Fn(usize) -> f32) -> f32 {
 }
 
 #[inline(always)]
-pub fn dot<T: Number>(a: &[T], b: &[T]) -> f32 {
+pub fn dot<A: Number, B: Number>(a: &[A], b: &[B]) -> f32 {
     let b = &b[..a.len()];
     sum_of(a.len(), |i| a[i].get() * b[i].get())
 }
@@ -111,9 +111,9 @@ pub fn scale(values: &mut [f32], factor: f32) {
 }
 
 #[inline(always)]
-pub fn add(sum: &mut [f32], values: &[f32]) {
+pub fn add<T: Number>(sum: &mut [f32], values: &[T]) {
     for (sum, value) in sum.iter_mut().zip(values) {
-        *sum += value;
+        *sum += value.get();
     }
 }
 

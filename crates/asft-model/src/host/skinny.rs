@@ -7,6 +7,8 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::Number;
+
 /// Most rows for which this is faster than a packed product.
 pub const MOST_ROWS: usize = 16;
 
@@ -16,11 +18,13 @@ const TASK: usize = 32;
 const COLUMNS: usize = 4;
 
 /// `x Wᵀ` for `x` of `rows` rows and `weight` `[out, inner]`, as `[rows, out]`.
-pub fn product(x: &[f32], rows: usize, weight: &[f32], inner: usize) -> Vec<f32> {
+pub fn product<T: Number>(x: &[T], rows: usize, weight: &[T], inner: usize) -> Vec<T> {
     let columns = weight.len() / inner;
     assert_eq!((x.len(), weight.len()), (rows * inner, columns * inner), "operands of a product");
+    let mut wide = vec![];
+    let x = T::wide(x, &mut wide);
     // By column of the result, since tasks own columns.
-    let mut by_column = vec![0.0; rows * columns];
+    let mut by_column = T::zeros(rows * columns);
     by_column
         .par_chunks_mut(TASK * rows)
         .zip(weight.par_chunks(TASK * inner))
@@ -28,7 +32,7 @@ pub fn product(x: &[f32], rows: usize, weight: &[f32], inner: usize) -> Vec<f32>
     if rows == 1 {
         return by_column;
     }
-    let mut out = vec![0.0; rows * columns];
+    let mut out = T::zeros(rows * columns);
     for (row, out) in out.chunks_exact_mut(columns).enumerate() {
         for (column, out) in out.iter_mut().enumerate() {
             *out = by_column[column * rows + row];
@@ -38,14 +42,14 @@ pub fn product(x: &[f32], rows: usize, weight: &[f32], inner: usize) -> Vec<f32>
 }
 
 /// Some columns of the result, each contiguous in `out`.
-struct Task<'a> {
+struct Task<'a, T> {
     x: &'a [f32],
-    weight: &'a [f32],
+    weight: &'a [T],
     inner: usize,
-    out: &'a mut [f32],
+    out: &'a mut [T],
 }
 
-impl WithSimd for Task<'_> {
+impl<T: Number> WithSimd for Task<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -53,25 +57,27 @@ impl WithSimd for Task<'_> {
         let Self { x, weight, inner, out } = self;
         let rows = x.len() / inner;
         let mut column = 0;
+        let mut wide = vec![];
         for weight in weight.chunks(COLUMNS * inner) {
             let out = &mut out[column * rows..];
             let count = weight.len() / inner;
             // Only the first rows of `x` wait for memory, the others find the weight in the cache. So while those
             // are worked on, each pair fetches a row of what comes next.
             let mut next = weight.as_ptr_range().end;
+            let weight = T::wide(weight, &mut wide);
             for row in (0..rows).step_by(2) {
                 let x = &x[row * inner..];
-                let block = Block { x, weight, inner, next, stride: rows };
+                let block = Block { x, weight, inner, next: next.cast(), stride: rows };
                 let out = &mut out[row..];
                 match (rows - row > 1, count == COLUMNS) {
-                    (true, true) => block.sums::<S, 2, COLUMNS>(simd, out),
-                    (false, true) => block.sums::<S, 1, COLUMNS>(simd, out),
+                    (true, true) => block.sums::<S, T, 2, COLUMNS>(simd, out),
+                    (false, true) => block.sums::<S, T, 1, COLUMNS>(simd, out),
                     (pair, false) => {
                         for (j, weight) in weight.chunks_exact(inner).enumerate() {
                             let block = Block { weight, ..block };
                             match pair {
-                                true => block.sums::<S, 2, 1>(simd, &mut out[j * rows..]),
-                                false => block.sums::<S, 1, 1>(simd, &mut out[j * rows..]),
+                                true => block.sums::<S, T, 2, 1>(simd, &mut out[j * rows..]),
+                                false => block.sums::<S, T, 1, 1>(simd, &mut out[j * rows..]),
                             }
                         }
                     }
@@ -98,7 +104,7 @@ struct Block<'a> {
 impl Block<'_> {
     /// Sums of `R` rows of `x` with `C` rows of `weight`: that of rows i and j goes to `out[j · stride + i]`.
     #[inline(always)]
-    fn sums<S: Simd, const R: usize, const C: usize>(self, simd: S, out: &mut [f32]) {
+    fn sums<S: Simd, T: Number, const R: usize, const C: usize>(self, simd: S, out: &mut [T]) {
         let Self { x, weight, inner, next, stride } = self;
         let mut xs: [(&[S::f32s], &[f32]); R] = [(&[], &[]); R];
         for (i, x) in x.chunks_exact(inner).take(R).enumerate() {
@@ -125,7 +131,7 @@ impl Block<'_> {
             for j in 0..C {
                 let rest = xs[i].1.iter().zip(weights[j].1);
                 out[j * stride + i] =
-                    rest.fold(simd.reduce_sum_f32s(sums[i][j]), |sum, (x, weight)| sum + x * weight);
+                    T::put(rest.fold(simd.reduce_sum_f32s(sums[i][j]), |sum, (x, weight)| sum + x * weight));
             }
         }
     }

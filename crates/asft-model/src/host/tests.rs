@@ -1,19 +1,17 @@
-//! Every operation of LibTorch against its definition made of tensor operations on f32 copies, in f32 and in bf16.
+//! Every operation of a backend that computes on the host against its definition made of tensor operations on f32 copies,
+//! in f32 and in bf16. The backends include this file as a module and name themselves `Tested`.
 
 use std::sync::Arc;
 
-use burn::{
-    backend::LibTorch,
-    tensor::{DType, Distribution, Int, Tensor, TensorData},
-};
+use burn::tensor::{DType, Distribution, Int, Tensor, TensorData};
 use proptest::prelude::*;
 
+use super::Tested as B;
 use crate::{
     AttentionLayout, LlamaBackend, Span, WeightType,
-    ops::{self, AdamWState, AdamWStep, AttentionInputs, primitive, tensor},
+    ops::{self, AdamWState, AdamWStep, AttentionInputs, KeyValues, primitive, tensor},
+    quantization::{Quantization, Quantized},
 };
-
-type B = LibTorch;
 
 /// A type of operands, and what results and gradients may differ by.
 const KINDS: [(DType, f64, f64); 2] = [(DType::F32, 1e-5, 1e-4), (DType::BF16, 2e-2, 2e-2)];
@@ -180,7 +178,57 @@ proptest! {
             close("sum", tensor::<B, 2>(shared), expected.clone(), forward);
             let [l, r] = operands();
             let owned = B::add_product(primitive(wide(&sum)), l, r);
-            close("sum in place", tensor::<B, 2>(owned), expected, forward);
+            close("sum in place", tensor::<B, 2>(owned), expected.clone(), forward);
+            let [l, r] = operands();
+            let product = tensor::<B, 2>(B::product(l, r));
+            prop_assert_eq!(product.dtype(), dtype);
+            close("product", wide(&product) + sum, expected, forward);
+        }
+    }
+
+    #[test]
+    fn values_and_rows_are_added(length in 1usize..20, width in 1usize..40, count in 1usize..40) {
+        for (dtype, ..) in KINDS {
+            let (sum, rows) = (random([length, width], DType::F32), random([count, width], dtype));
+            let indices: Vec<i32> = (0..count).map(|row| (row * 7 % length) as i32).collect();
+            let indices = Tensor::<B, 1, Int>::from_data(TensorData::new(indices, [count]), &Default::default());
+            let expected = ops::sums::add_rows(sum.clone(), indices.clone(), wide(&rows));
+            close("rows", B::add_rows(sum, indices, rows.clone()), expected, 1e-6);
+            let flat = rows.reshape([count * width]);
+            let first = B::add_values(None, flat.clone());
+            prop_assert_eq!(first.dtype(), DType::F32);
+            close("first", first.clone(), wide(&flat), 0.0);
+            close("second", B::add_values(Some(first), flat.clone()), wide(&flat) * 2.0, 0.0);
+        }
+    }
+
+    #[test]
+    fn decoding_attends_as_its_definition(
+        lengths in prop::collection::vec(1usize..70, 1..4),
+        (kv_heads, group) in (1usize..4, 1usize..4),
+    ) {
+        const DIM: usize = 16;
+        for (dtype, forward, _) in KINDS {
+            let caches: Vec<[Tensor<B, 3>; 2]> = lengths
+                .iter()
+                .map(|&length| [(); 2].map(|()| random([length + 3, kv_heads, DIM], dtype)))
+                .collect();
+            let of = |wide: fn(&Tensor<B, 3>) -> Tensor<B, 3>| -> Vec<KeyValues<B>> {
+                let caches = caches.iter().zip(&lengths);
+                let cache = |([k, v], &length): (&[Tensor<B, 3>; 2], _)| {
+                    KeyValues { k: primitive(wide(k)), v: primitive(wide(v)), length }
+                };
+                caches.map(cache).collect()
+            };
+            let q = random([lengths.len(), kv_heads * group, DIM], dtype);
+            let got = tensor::<B, 3>(B::decode_attention(primitive(q.clone()), &of(Tensor::clone), 0.25));
+            prop_assert_eq!(got.dtype(), dtype);
+            let expected = ops::decode::attention::<B>(primitive(wide(&q)), &of(wide), 0.25);
+            close("attention", got, tensor(expected), forward);
+            let [buffer, rows] = [5, 2].map(|length| random([length, kv_heads, DIM], dtype));
+            let [b, r] = [&buffer, &rows].map(|t| primitive(t.clone()));
+            let expected = ops::decode::write_rows::<B>(b.clone(), r.clone(), 1);
+            close::<3>("rows", tensor(B::write_rows(b, r, 1)), tensor(expected), 0.0);
         }
     }
 
@@ -212,6 +260,31 @@ proptest! {
             close("second", ours.second, theirs.second, kept);
         }
     }
+}
+
+#[test]
+fn codes_are_expanded_in_the_type_that_is_asked_for() {
+    let [rows, columns] = [301, 113];
+    let values: Vec<f32> = random([rows, columns], DType::F32).into_data().to_vec().unwrap();
+    for quantization in [Quantization::Int8, Quantization::Nf4] {
+        let matrix = Quantized::<B>::new(quantization, &values, [rows, columns], &Default::default());
+        for (dtype, ..) in KINDS {
+            let got = tensor::<B, 2>(B::expand_codes(&matrix, dtype));
+            assert_eq!(got.dtype(), dtype);
+            let expected = tensor::<B, 2>(ops::quantized::expand_codes(&matrix, DType::F32));
+            // Half the distance to the next bf16, of numbers up to 5.
+            close("codes", got, expected, if dtype == DType::F32 { 0.0 } else { 4e-3 });
+        }
+    }
+}
+
+#[test]
+fn what_is_dropped_does_not_depend_on_the_type() {
+    let x = random([300, 70], DType::BF16);
+    let dropout = |x| tensor::<B, 2>(B::dropout(primitive(x), ops::Dropout { rate: 0.3, seed: 5 }));
+    let (got, expected) = (dropout(x.clone()), dropout(wide(&x)));
+    assert_eq!(got.dtype(), DType::BF16);
+    close("dropout", got, expected, 4e-3);
 }
 
 /// Nobody else's tensor changes where an operation works in place.

@@ -77,9 +77,9 @@ pub fn tracked<B: LlamaBackend, C: CheckpointStrategy>(
 }
 
 /// What follows attention takes its output in the type of the operands.
-pub fn of_type<B: Backend>(out: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+pub fn of_type<B: LlamaBackend>(out: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
     match out.dtype() == dtype {
         true => out,
-        false => B::float_cast(out, dtype.into()),
+        false => B::cast(out, dtype),
     }
 }

@@ -65,6 +65,11 @@ pub trait LlamaBackend: Backend {
         attention::of_type::<Self>(Self::packed_attention_forward(inputs).0, dtype)
     }
 
+    /// `x` in another type.
+    fn cast(x: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self> {
+        Self::float_cast(x, dtype.into())
+    }
+
     /// `buffer` `[capacity, key_value_heads, head_dim]` with `rows` of the same width written over those from `at`.
     fn write_rows(buffer: FloatTensor<Self>, rows: FloatTensor<Self>, at: usize) -> FloatTensor<Self> {
         decode::write_rows::<Self>(buffer, rows, at)
@@ -192,6 +197,15 @@ pub trait LlamaBackend: Backend {
         rows: Tensor<Self, 2>,
     ) -> Tensor<Self, 2> {
         sums::add_rows(sum, indices, rows)
+    }
+
+    /// `sum`, which is f32, with `values` of any type added, both flat; without a sum the values in f32.
+    fn add_values(sum: Option<Tensor<Self, 1>>, values: Tensor<Self, 1>) -> Tensor<Self, 1> {
+        let values = values.cast(DType::F32);
+        match sum {
+            Some(sum) => sum + values,
+            None => values,
+        }
     }
 
     /// Sum of the squares of flat f32 values, the same from run to run.

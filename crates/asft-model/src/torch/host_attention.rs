@@ -1,7 +1,4 @@
-//! Attention on the CPU as [`crate::host`] does it, in f32 whatever the type of the operands.
-//!
-//! Products of bf16 are no faster where one side is as narrow as a head, and between them LibTorch would write all
-//! scores out.
+//! Attention on the CPU as [`crate::host`] does it.
 
 use burn::backend::{
     LibTorch,
@@ -9,13 +6,17 @@ use burn::backend::{
 };
 use tch::Tensor;
 
-use super::{slices::values, wide};
+use super::{
+    slices::{Element, by_kind, values},
+    wide,
+};
 use crate::{host::attention, ops::AttentionInputs};
 
 /// See [`crate::LlamaBackend::packed_attention_forward`]; the output is f32.
 pub fn forward<E: TchElement>(inputs: &AttentionInputs<LibTorch<E>>) -> (TchTensor, TchTensor) {
-    let q = &inputs.q.tensor;
-    let [out, lse] = attention::forward(Wide::new(inputs).call());
+    let operands = Operands::new(inputs);
+    let [q, ..] = &operands.tensors;
+    let [out, lse] = by_kind!(q.kind(), T => attention::forward(operands.call::<T>()));
     let out = Tensor::from_slice(&out).view(q.size().as_slice());
     (TchTensor::new(out), TchTensor::new(Tensor::from_slice(&lse).view([q.size()[0], q.size()[1]])))
 }
@@ -25,27 +26,28 @@ pub fn backward<E: TchElement>(
     inputs: &AttentionInputs<LibTorch<E>>,
     [out, lse, grad]: [&Tensor; 3],
 ) -> [TchTensor; 3] {
-    let wide = Wide::new(inputs);
-    let [out, lse, grad] = [out, lse, grad].map(in_order);
-    let [dq, dk, dv] = attention::backward(wide.call(), values(&out), values(&lse), values(&grad));
+    let operands = Operands::new(inputs);
+    let ([out, lse], grad) = ([out, lse].map(|t| wide(t).contiguous()), grad.contiguous());
+    let [dq, dk, dv] = by_kind!(grad.kind(), T => {
+        attention::backward(operands.call::<T>(), values(&out), values(&lse), values(&grad))
+    });
     let AttentionInputs { q, k, v, .. } = inputs;
     [narrow(&dq, &q.tensor), narrow(&dk, &k.tensor), narrow(&dv, &v.tensor)]
 }
 
-/// The operands in f32.
-struct Wide<'a, E: TchElement> {
+/// The operands with their elements in order.
+struct Operands<'a, E: TchElement> {
     inputs: &'a AttentionInputs<LibTorch<E>>,
-    operands: [Tensor; 3],
+    tensors: [Tensor; 3],
 }
 
-impl<'a, E: TchElement> Wide<'a, E> {
+impl<'a, E: TchElement> Operands<'a, E> {
     fn new(inputs: &'a AttentionInputs<LibTorch<E>>) -> Self {
-        let operands = [&inputs.q, &inputs.k, &inputs.v].map(|t| in_order(&t.tensor));
-        Self { inputs, operands }
+        Self { inputs, tensors: [&inputs.q, &inputs.k, &inputs.v].map(|t| t.tensor.contiguous()) }
     }
 
-    fn call(&self) -> attention::Call<'_> {
-        let [q, k, v] = self.operands.each_ref();
+    fn call<T: Element>(&self) -> attention::Call<'_, T> {
+        let [q, k, v] = &self.tensors;
         let [heads, kv_heads] = [q, k].map(|t| t.size()[1] as usize);
         attention::Call {
             q: values(q),
@@ -58,10 +60,6 @@ impl<'a, E: TchElement> Wide<'a, E> {
             dim: q.size()[2] as usize,
         }
     }
-}
-
-fn in_order(tensor: &Tensor) -> Tensor {
-    wide(tensor).contiguous()
 }
 
 /// In the shape and type of `like`.

@@ -14,6 +14,7 @@ mod rows;
 mod slices;
 mod swiglu;
 #[cfg(test)]
+#[path = "../host/tests.rs"]
 mod tests;
 
 use burn::{
@@ -26,7 +27,12 @@ use burn::{
 use tch::{Kind, no_grad};
 
 use self::slices::on_host;
-use crate::ops::{AdamWState, AdamWStep, AttentionInputs, LlamaBackend, adamw as definition};
+use crate::ops::{
+    AdamWState, AdamWStep, AttentionInputs, LlamaBackend, adamw as definition, primitive, tensor,
+};
+
+#[cfg(test)]
+type Tested = LibTorch;
 
 impl<E: TchElement> LlamaBackend for LibTorch<E> {
     /// Beyond the CPU without a log-sum-exp: the backward pass makes the weights again as the forward pass made them.
@@ -53,8 +59,24 @@ impl<E: TchElement> LlamaBackend for LibTorch<E> {
         })
     }
 
+    fn product(lhs: TchTensor, rhs: TchTensor) -> TchTensor {
+        no_grad(|| matrix::product(lhs, rhs))
+    }
+
     fn add_product(sum: TchTensor, lhs: TchTensor, rhs: TchTensor) -> TchTensor {
         no_grad(|| matrix::add_product(sum, lhs, rhs))
+    }
+
+    fn add_values(sum: Option<Tensor<Self, 1>>, values: Tensor<Self, 1>) -> Tensor<Self, 1> {
+        let values = primitive(values).tensor;
+        no_grad(|| match sum.map(primitive) {
+            None => tensor(TchTensor::new(wide(&values))),
+            Some(mut sum) if sum.can_mut() => {
+                sum.tensor = sum.tensor.g_add_(&values);
+                tensor(sum)
+            }
+            Some(sum) => tensor(TchTensor::new(sum.tensor.g_add(&values))),
+        })
     }
 
     fn rms_norm(x: TchTensor, weight: TchTensor, eps: f64) -> TchTensor {

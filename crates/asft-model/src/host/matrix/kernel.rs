@@ -1,37 +1,37 @@
-//! A product of two strided matrices on one thread, by the fastest library there is for the processor.
+//! A product of two strided matrices of f32 on one thread, by the fastest library there is for the processor.
 //!
 //! On x86-64 with AVX2 or AVX-512 that is faer's kernel, elsewhere the crate that Flex itself multiplies with. With faer's
 //! kernel most large products are up to 20% faster, those of attention's size 20 to 30% (docs/log.md, 2026-11-27). It sums
 //! an element in an order that depends on the inner dimension alone; the other's depends on the product's size too.
 #![allow(unsafe_code)]
 
-use super::{Destination, Into, Matrix};
+use super::{Destination, Factor, Into, Matrix};
 
-/// Parts that a large product is cut into: as many as there are threads where a part has the bits of the whole, else
-/// always the same, so that a product's bits depend on its shape alone.
-pub fn parts() -> usize {
-    #[cfg(target_arch = "x86_64")]
-    if !x86::instructions().is_empty() {
-        return rayon::current_num_threads();
+impl Factor<f32> for f32 {
+    fn has_instruction() -> bool {
+        true
     }
-    16
+
+    fn parts() -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if !x86::instructions().is_empty() {
+            return rayon::current_num_threads();
+        }
+        16
+    }
+
+    unsafe fn multiply(to: Destination, into: Into, lhs: Matrix<'_>, rhs: Matrix<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(&instructions) = x86::instructions().first() {
+            // SAFETY: the processor has the instructions, and the caller answers for the rest.
+            return unsafe { x86::multiply(instructions, to, into, lhs, rhs) };
+        }
+        // SAFETY: as the caller promises.
+        unsafe { portable(to, into, lhs, rhs) }
+    }
 }
 
-/// See [`super::multiply`].
-///
-/// # Safety
-/// As there. The destination is written only where the inner dimension is at least 1.
-pub unsafe fn multiply(to: Destination, into: Into, lhs: Matrix<'_>, rhs: Matrix<'_>) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(&instructions) = x86::instructions().first() {
-        // SAFETY: the processor has the instructions, and the caller answers for the rest.
-        return unsafe { x86::multiply(instructions, to, into, lhs, rhs) };
-    }
-    // SAFETY: as the caller promises.
-    unsafe { portable(to, into, lhs, rhs) }
-}
-
-/// [`multiply`] on any processor.
+/// [`Factor::multiply`] on any processor.
 unsafe fn portable(to: Destination, into: Into, lhs: Matrix<'_>, rhs: Matrix<'_>) {
     // SAFETY: both operands lie within their buffers, since only `super` makes a `Matrix` and sees to it; the caller
     // answers for the destination.
@@ -78,7 +78,7 @@ mod x86 {
         }
     }
 
-    /// See [`super::multiply`]; the processor must have `instructions`.
+    /// See [`super::Factor::multiply`]; the processor must have `instructions`.
     pub unsafe fn multiply(
         instructions: InstrSet,
         to: Destination,
