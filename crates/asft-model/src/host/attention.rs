@@ -2,7 +2,8 @@
 //!
 //! A tile of queries meets the keys it can see a block at a time. The forward pass keeps a running maximum and
 //! a running sum of each row, so scores of a tile against a block are all that ever exists; the backward pass
-//! makes them again from the log-sum-exp. Query heads read the key head they share, which is never repeated.
+//! makes them again from the log-sum-exp. A tile holds some queries of all heads that share a key head, one head's below
+//! the other's, so that products read each key and value once for all of them.
 //!
 //! Both passes go over runs of consecutive tokens in parallel, whose rows of the output, or of dq, are theirs
 //! alone. Gradients of keys are summed run by run, in stream order.
@@ -18,8 +19,8 @@ use super::{
 };
 use crate::{AttentionLayout, Span};
 
-/// Queries of a tile.
-const TILE: usize = 128;
+/// Rows of a tile, about: with a block's scores, their gradients and what both become, less than a core's own cache.
+const ROWS: usize = 256;
 /// Keys of a block.
 const BLOCK: usize = 256;
 /// A span's gradients of keys are summed from at most this many runs.
@@ -64,12 +65,12 @@ pub fn forward<T: Factor<f32>>(call: Call<'_, T>) -> [Vec<f32>; 2] {
     let Call { heads, dim, .. } = call;
     let tokens = call.tokens();
     let (mut out, mut lse) = (vec![0.0; tokens * heads * dim], vec![0.0; tokens * heads]);
-    let tiles: Vec<Run> = call.runs(|_| TILE).collect();
+    let tiles: Vec<Run> = call.runs(|_| call.tile()).collect();
     let outs = rows_of(&tiles, &mut out, heads * dim);
     let lses = rows_of(&tiles, &mut lse, heads);
     tiles.par_iter().zip(outs).zip(lses).for_each_init(Scratch::default, |scratch, ((tile, out), lse)| {
-        for head in 0..heads {
-            call.forward_tile(tile, head, out, lse, scratch);
+        for kv_head in 0..call.kv_heads {
+            call.forward_tile(tile, kv_head, out, lse, scratch);
         }
     });
     [out, lse]
@@ -84,7 +85,8 @@ pub fn backward<T: Factor<f32>>(call: Call<'_, T>, out: &[f32], lse: &[f32], gra
     let Call { heads, kv_heads, dim, .. } = call;
     let tokens = call.tokens();
     let pass = Backward { call, out, lse, grad };
-    let runs: Vec<Run> = call.runs(|span| span.own.len().div_ceil(RUNS).next_multiple_of(TILE)).collect();
+    let runs: Vec<Run> =
+        call.runs(|span| span.own.len().div_ceil(RUNS).next_multiple_of(call.tile())).collect();
     let mut dq = vec![0.0; tokens * heads * dim];
     let dqs = rows_of(&runs, &mut dq, heads * dim);
     let parts: Vec<[Vec<f32>; 2]> = runs
@@ -140,16 +142,16 @@ struct Block {
 }
 
 impl Block {
-    /// Keys that the tile's query `row` sees.
-    fn visible(&self, row: usize) -> usize {
-        if self.diagonal { row + 1 } else { self.keys.len() }
+    /// Keys that the tile's query `query` sees.
+    fn visible(&self, query: usize) -> usize {
+        if self.diagonal { query + 1 } else { self.keys.len() }
     }
 }
 
 impl Run {
-    fn tiles(&self) -> impl Iterator<Item = Run> + '_ {
-        self.queries.clone().step_by(TILE).map(|start| {
-            let end = self.queries.end.min(start + TILE);
+    fn tiles(&self, length: usize) -> impl Iterator<Item = Run> + '_ {
+        self.queries.clone().step_by(length).map(move |start| {
+            let end = self.queries.end.min(start + length);
             Run { queries: start..end, prefix: self.prefix.clone(), own: self.own.start..end }
         })
     }
@@ -172,6 +174,9 @@ impl Run {
 
 /// Buffers of a thread, as large as the largest tile so far.
 struct Scratch<T> {
+    /// Rows of the tile, side by side.
+    q: Vec<T>,
+    dout: Vec<T>,
     scores: Vec<f32>,
     score_gradients: Vec<f32>,
     /// What becomes of both as factors of the next products.
@@ -185,6 +190,8 @@ struct Scratch<T> {
 impl<T> Default for Scratch<T> {
     fn default() -> Self {
         Self {
+            q: vec![],
+            dout: vec![],
             scores: vec![],
             score_gradients: vec![],
             weights: vec![],
@@ -212,39 +219,53 @@ impl<'a, T: Factor<f32>> Call<'a, T> {
         })
     }
 
-    /// Rows `tokens` of one head in `data` `[tokens, heads, dim]`.
-    fn head<'b>(&self, data: &'b [T], heads: usize, head: usize, tokens: Range<usize>) -> Matrix<'b, T> {
-        let stride = heads * self.dim;
-        Matrix::new(&data[tokens.start * stride + head * self.dim..], [tokens.len(), self.dim], stride)
+    /// Query heads that share a key head.
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
     }
 
-    fn queries(&self, head: usize, tokens: Range<usize>) -> Matrix<'a, T> {
-        self.head(self.q, self.heads, head, tokens)
+    /// Queries of a tile.
+    fn tile(&self) -> usize {
+        (ROWS / self.group()).next_multiple_of(32).min(128)
     }
 
-    /// Keys or values that query head `head` reads.
-    fn shared(&self, data: &'a [T], head: usize, tokens: Range<usize>) -> Matrix<'a, T> {
-        self.head(data, self.kv_heads, head * self.kv_heads / self.heads, tokens)
+    /// Keys or values of one head.
+    fn keys(&self, data: &'a [T], kv_head: usize, tokens: Range<usize>) -> Matrix<'a, T> {
+        let stride = self.kv_heads * self.dim;
+        Matrix::new(&data[tokens.start * stride + kv_head * self.dim..], [tokens.len(), self.dim], stride)
     }
 
-    fn scores(&self, scores: &mut Vec<f32>, tile: &Run, head: usize, keys: Range<usize>) {
-        let length = keys.len();
-        scores.resize(tile.queries.len() * length, 0.0);
-        let (q, k) = (self.queries(head, tile.queries.clone()), self.shared(self.k, head, keys));
-        product(scores, length, Into::Replace, self.scale, q, k.transpose(), Threads::One);
+    /// Place of each row of a tile among those of `[tokens, heads]`, counted from the tile's first token: head by head of
+    /// those that share a key head, query by query.
+    fn rows(self, tile: &Run, kv_head: usize) -> impl Iterator<Item = usize> + Clone {
+        let (queries, first) = (tile.queries.len(), kv_head * self.group());
+        (first..first + self.group())
+            .flat_map(move |head| (0..queries).map(move |query| query * self.heads + head))
     }
 
-    /// Output and log-sum-exp of one head of a tile, into the tile's rows.
+    /// Gathers a tile's rows of `data` `[tokens, heads, dim]`.
+    fn gather(self, data: &[T], tile: &Run, kv_head: usize, rows: &mut Vec<T>) {
+        let data = &data[tile.queries.start * self.heads * self.dim..];
+        rows.clear();
+        for row in self.rows(tile, kv_head) {
+            rows.extend_from_slice(&data[row * self.dim..][..self.dim]);
+        }
+    }
+
+    /// Output and log-sum-exp of a tile, into its rows.
     fn forward_tile(
-        &self,
+        self,
         tile: &Run,
-        head: usize,
+        kv_head: usize,
         out: &mut [f32],
         lse: &mut [f32],
         scratch: &mut Scratch<T>,
     ) {
-        let (rows, dim) = (tile.queries.len(), self.dim);
-        let Scratch { scores, weights, out: sums, max, sum, .. } = scratch;
+        let (queries, dim) = (tile.queries.len(), self.dim);
+        let rows = self.group() * queries;
+        let Scratch { q, scores, weights, out: sums, max, sum, .. } = scratch;
+        self.gather(self.q, tile, kv_head, q);
+        let q = Matrix::new(q, [rows, dim], dim);
         sums.clear();
         sums.resize(rows * dim, 0.0);
         max.clear();
@@ -253,14 +274,16 @@ impl<'a, T: Factor<f32>> Call<'a, T> {
         sum.resize(rows, 0.0);
         for block in tile.blocks() {
             let keys = block.keys.len();
-            self.scores(scores, tile, head, block.keys.clone());
+            scores.resize(rows * keys, 0.0);
             weights.resize(rows * keys, T::put(0.0));
+            let k = self.keys(self.k, kv_head, block.keys.clone());
+            product(scores, keys, Into::Replace, self.scale, q, k.transpose(), Threads::One);
             simd::vectorized(
                 #[inline(always)]
                 || {
                     let pairs = scores.chunks_exact_mut(keys).zip(weights.chunks_exact_mut(keys));
                     for (row, (scores, weights)) in pairs.enumerate() {
-                        let scores = &mut scores[..block.visible(row)];
+                        let scores = &mut scores[..block.visible(row % queries)];
                         let highest = simd::max(scores).max(max[row]);
                         let kept = simd::exp(max[row] - highest);
                         sum[row] = sum[row] * kept + simd::exp_in_place(scores, highest);
@@ -275,15 +298,14 @@ impl<'a, T: Factor<f32>> Call<'a, T> {
                 },
             );
             let weights = Matrix::new(weights, [rows, keys], keys);
-            let v = self.shared(self.v, head, block.keys);
+            let v = self.keys(self.v, kv_head, block.keys);
             product(sums, dim, Into::Add, 1.0, weights, v, Threads::One);
         }
-        for row in 0..rows {
-            let at = (row * self.heads + head) * dim;
-            for (out, value) in out[at..at + dim].iter_mut().zip(&sums[row * dim..]) {
+        for (row, place) in self.rows(tile, kv_head).enumerate() {
+            for (out, value) in out[place * dim..][..dim].iter_mut().zip(&sums[row * dim..]) {
                 *out = value / sum[row];
             }
-            lse[row * self.heads + head] = max[row] + sum[row].ln();
+            lse[place] = max[row] + sum[row].ln();
         }
     }
 }
@@ -301,10 +323,10 @@ impl<T: Factor<f32>> Backward<'_, T> {
         let Call { heads, kv_heads, dim, .. } = self.call;
         let keys = run.prefix.len() + run.own.len();
         let mut parts = [vec![0.0; keys * kv_heads * dim], vec![0.0; keys * kv_heads * dim]];
-        for tile in run.tiles() {
-            let start = (tile.queries.start - run.queries.start) * heads * dim;
-            for head in 0..heads {
-                self.tile(&tile, head, &mut dq[start + head * dim..], &mut parts, scratch);
+        for tile in run.tiles(self.call.tile()) {
+            let dq = &mut dq[(tile.queries.start - run.queries.start) * heads * dim..];
+            for kv_head in 0..kv_heads {
+                self.tile(&tile, kv_head, dq, &mut parts, scratch);
             }
         }
         parts
@@ -313,38 +335,52 @@ impl<T: Factor<f32>> Backward<'_, T> {
     fn tile(
         &self,
         tile: &Run,
-        head: usize,
+        kv_head: usize,
         dq: &mut [f32],
         [dk, dv]: &mut [Vec<f32>; 2],
         scratch: &mut Scratch<T>,
     ) {
         let call = self.call;
         let Call { heads, kv_heads, dim, scale, .. } = call;
-        let (rows, width) = (tile.queries.len(), kv_heads * dim);
-        let Scratch { scores, score_gradients, weights, gradients, sum: delta, .. } = scratch;
-        let q = call.queries(head, tile.queries.clone());
-        let dout = call.head(self.grad, heads, head, tile.queries.clone());
-        let row_of = |row: usize| (tile.queries.start + row) * heads + head;
+        let (queries, width) = (tile.queries.len(), kv_heads * dim);
+        let rows = call.group() * queries;
+        let Scratch {
+            q,
+            dout,
+            scores,
+            score_gradients,
+            weights,
+            gradients,
+            out: dq_rows,
+            max: lse,
+            sum: delta,
+        } = scratch;
+        call.gather(call.q, tile, kv_head, q);
+        call.gather(self.grad, tile, kv_head, dout);
+        let (q, dout) = (Matrix::new(q, [rows, dim], dim), Matrix::new(dout, [rows, dim], dim));
+        dq_rows.clear();
+        dq_rows.resize(rows * dim, 0.0);
+        let places = call.rows(tile, kv_head).map(|place| tile.queries.start * heads + place);
+        lse.clear();
+        lse.extend(places.clone().map(|place| self.lse[place]));
         delta.clear();
         simd::vectorized(
             #[inline(always)]
             || {
-                delta.extend((0..rows).map(
-                    #[inline(always)]
-                    |row| {
-                        let at = row_of(row) * dim;
-                        simd::dot(&self.out[at..at + dim], &self.grad[at..at + dim])
-                    },
-                ));
+                for place in places {
+                    let row = place * dim..(place + 1) * dim;
+                    delta.push(simd::dot(&self.out[row.clone()], &self.grad[row]));
+                }
             },
         );
         for block in tile.blocks() {
             let keys = block.keys.len();
-            call.scores(scores, tile, head, block.keys.clone());
+            scores.resize(rows * keys, 0.0);
             score_gradients.resize(rows * keys, 0.0);
             weights.resize(rows * keys, T::put(0.0));
             gradients.resize(rows * keys, T::put(0.0));
-            let v = call.shared(call.v, head, block.keys.clone());
+            let [k, v] = [call.k, call.v].map(|data| call.keys(data, kv_head, block.keys.clone()));
+            product(scores, keys, Into::Replace, scale, q, k.transpose(), Threads::One);
             product(score_gradients, keys, Into::Replace, 1.0, dout, v.transpose(), Threads::One);
             simd::vectorized(
                 #[inline(always)]
@@ -352,8 +388,8 @@ impl<T: Factor<f32>> Backward<'_, T> {
                     let inputs = scores.chunks_exact(keys).zip(score_gradients.chunks_exact(keys));
                     let outputs = weights.chunks_exact_mut(keys).zip(gradients.chunks_exact_mut(keys));
                     for (row, ((scores, grads), (weights, gradients))) in inputs.zip(outputs).enumerate() {
-                        let visible = block.visible(row);
-                        let (lse, delta) = (self.lse[row_of(row)], delta[row]);
+                        let visible = block.visible(row % queries);
+                        let (lse, delta) = (lse[row], delta[row]);
                         let (scores, grads) = (&scores[..visible], &grads[..visible]);
                         let (weights, hidden_weights) = weights.split_at_mut(visible);
                         let (gradients, hidden_gradients) = gradients.split_at_mut(visible);
@@ -369,11 +405,13 @@ impl<T: Factor<f32>> Backward<'_, T> {
             );
             let weights = Matrix::new(weights, [rows, keys], keys);
             let gradients = Matrix::new(gradients, [rows, keys], keys);
-            let at = block.offset * width + head * kv_heads / heads * dim;
-            let k = call.shared(call.k, head, block.keys);
+            let at = block.offset * width + kv_head * dim;
             product(&mut dv[at..], width, Into::Add, 1.0, weights.transpose(), dout, Threads::One);
             product(&mut dk[at..], width, Into::Add, 1.0, gradients.transpose(), q, Threads::One);
-            product(dq, heads * dim, Into::Add, 1.0, gradients, k, Threads::One);
+            product(dq_rows, dim, Into::Add, 1.0, gradients, k, Threads::One);
+        }
+        for (row, place) in call.rows(tile, kv_head).enumerate() {
+            dq[place * dim..][..dim].copy_from_slice(&dq_rows[row * dim..][..dim]);
         }
     }
 }
