@@ -200,10 +200,10 @@ mod x86 {
         for step in 0..steps {
             for block in (0..W).step_by(LANES) {
                 let mut vectors = [_mm512_setzero_si512(); LANES];
-                for lane in 0..LANES.min(W - block) {
+                for (lane, vector) in vectors.iter_mut().take(W - block).enumerate() {
                     let pairs = &column(block + lane)[step * 2 * LANES..][..2 * LANES];
                     // SAFETY: a vector's length was just cut out.
-                    vectors[lane] = unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) };
+                    *vector = unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) };
                 }
                 transpose(&mut vectors);
                 for (place, vector) in vectors.into_iter().enumerate() {
