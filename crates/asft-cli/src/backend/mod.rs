@@ -21,7 +21,7 @@ use crate::{
 pub enum Backend {
     /// The best of those that are compiled in and work here: GPUs first, then flex.
     Auto,
-    /// Pure Rust on the CPU, in f32.
+    /// Pure Rust on the CPU, in f32 or bf16.
     Flex,
     /// Pure Rust on the CPU without any kernel of ours, in f32: slow, to compare with.
     Ndarray,
