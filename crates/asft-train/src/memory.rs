@@ -413,7 +413,7 @@ mod tests {
         let model = whole(&config);
         let fit = |budget| MemoryPlan::fit(&model, load, (None, None), 0, budget);
         let roomy = fit(Some(64 * GB));
-        assert_eq!((roomy.segments, roomy.micro_batch_tokens), (1, 3600));
+        assert_eq!((roomy.segments, roomy.micro_batch_tokens), (1, MOST_TOKENS));
         let mut before = roomy;
         for budget in [5 * GB, 4 * GB, 3 * GB] {
             let plan = fit(Some(budget));
@@ -423,7 +423,7 @@ mod tests {
         }
         let least = fit(None);
         let every = (1..=30).flat_map(|segments| {
-            [1200, 1800, 3600].map(|tokens| MemoryPlan::new(&model, load, segments, tokens, 0))
+            [1200, 1800, MOST_TOKENS].map(|tokens| MemoryPlan::new(&model, load, segments, tokens, 0))
         });
         assert_eq!(every.map(|plan| plan.peak()).min(), Some(least.peak()));
         assert_eq!(fit(Some(GB)), least);
@@ -438,7 +438,7 @@ mod tests {
             assert!(fixed.1.is_none_or(|tokens| plan.micro_batch_tokens == tokens));
         }
         let plan = MemoryPlan::fit(&whole(&config), load, (Some(99), None), 0, Some(64 * GB));
-        assert_eq!((plan.segments, plan.micro_batch_tokens), (30, 4000));
+        assert_eq!((plan.segments, plan.micro_batch_tokens), (30, MOST_TOKENS));
     }
 
     #[cfg(target_os = "linux")]
