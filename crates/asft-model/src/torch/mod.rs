@@ -68,14 +68,16 @@ impl<E: TchElement> LlamaBackend for LibTorch<E> {
     }
 
     fn add_values(sum: Option<Tensor<Self, 1>>, values: Tensor<Self, 1>) -> Tensor<Self, 1> {
-        let values = primitive(values).tensor;
+        let values = primitive(values);
         no_grad(|| match sum.map(primitive) {
-            None => tensor(TchTensor::new(wide(&values))),
+            // What is f32 already stays known as shared, if it is.
+            None if values.tensor.kind() == Kind::Float => tensor(values),
+            None => tensor(TchTensor::new(wide(&values.tensor))),
             Some(mut sum) if sum.can_mut() => {
-                sum.tensor = sum.tensor.g_add_(&values);
+                sum.tensor = sum.tensor.g_add_(&values.tensor);
                 tensor(sum)
             }
-            Some(sum) => tensor(TchTensor::new(sum.tensor.g_add(&values))),
+            Some(sum) => tensor(TchTensor::new(sum.tensor.g_add(&values.tensor))),
         })
     }
 
