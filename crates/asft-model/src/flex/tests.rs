@@ -1,16 +1,15 @@
 //! Every operation of Flex against its definition made of tensor operations, and the backward passes against
 //! what autodiff makes of the definition.
 
-use std::sync::Arc;
-
 use burn::{
     backend::{Autodiff, Flex},
     tensor::{DType, Distribution, Int, Tensor, TensorData, activation::silu},
 };
 use proptest::prelude::*;
 
+use super::host_tests::layouts;
 use crate::{
-    AttentionLayout, LlamaBackend, Span, WeightType,
+    LlamaBackend, WeightType,
     ops::{self, AdamWStep, AttentionInputs, KeyValues, primitive, tensor},
     quantization::{BLOCK, Quantization, Quantized},
 };
@@ -33,23 +32,6 @@ fn close<const D: usize>(name: &str, got: Tensor<Flex, D>, expected: Tensor<Flex
 
 fn tracked<const D: usize>(values: &Tensor<Flex, D>) -> Tensor<A, D> {
     Tensor::from_inner(values.clone()).require_grad()
-}
-
-/// A layout of any spans: some look back on the stream, some on nothing; lengths from one token up.
-fn layouts() -> impl Strategy<Value = Arc<AttentionLayout>> {
-    let length = prop_oneof![1usize..4, 1usize..40, 120usize..140, 250usize..400];
-    prop::collection::vec((length, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..5)
-        .prop_map(|spans| {
-            let mut end = 0;
-            let spans = spans.into_iter().map(|(length, from, to)| {
-                let bounds = [from, to].map(|index| index.index(end + 1));
-                let prefix = bounds[0].min(bounds[1])..bounds[0].max(bounds[1]);
-                let own = end..end + length;
-                end = own.end;
-                Span { prefix, own }
-            });
-            Arc::new(AttentionLayout::new(spans.collect()))
-        })
 }
 
 proptest! {

@@ -39,8 +39,20 @@ fn close<const D: usize>(name: &str, got: Tensor<B, D>, expected: Tensor<B, D>, 
     }
 }
 
+/// A step that changes every value.
+const STEP: AdamWStep = AdamWStep {
+    betas: [0.9; 2],
+    corrections: [0.1; 2],
+    eps: 0.1,
+    rate: 0.1,
+    decay: 0.1,
+    scale: 1.0,
+    state_type: WeightType::F32,
+    rounding_seed: 0,
+};
+
 /// A layout of any spans: some look back on the stream, some on nothing; lengths from one token up.
-fn layouts() -> impl Strategy<Value = Arc<AttentionLayout>> {
+pub(super) fn layouts() -> impl Strategy<Value = Arc<AttentionLayout>> {
     let length = prop_oneof![1usize..4, 1usize..40, 120usize..140, 250usize..400];
     prop::collection::vec((length, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..5)
         .prop_map(|spans| {
@@ -306,20 +318,10 @@ fn what_is_shared_stays_as_it_was() {
         B::label_log_probs_and_gradient(p.clone(), labels, coefficients);
         let half = random([3, 2], DType::F32);
         B::rotary(primitive(x.clone().reshape([3, 1, 4])), primitive(half.clone()), primitive(half));
-        let step = AdamWStep {
-            betas: [0.9; 2],
-            corrections: [0.1; 2],
-            eps: 0.1,
-            rate: 0.1,
-            decay: 0.1,
-            scale: 1.0,
-            state_type: WeightType::F32,
-            rounding_seed: 0,
-        };
         let flat = x.clone().reshape([12]);
         let moment = wide(&flat);
         let moments = AdamWState { first: moment.clone(), second: moment.clone() };
-        B::adamw(flat, moment.clone(), Some(moments), step);
+        B::adamw(flat, moment.clone(), Some(moments), STEP);
         assert_eq!(x.to_data(), before);
         assert_eq!(moment.into_data(), wide(&x).reshape([12]).into_data());
     }
@@ -339,17 +341,7 @@ fn views_are_read_as_what_they_show() {
     assert_eq!(gate(view.clone().transpose()), gate(copy.clone().transpose()));
     let step = |x: Tensor<B, 2>| {
         let flat = x.reshape([20]);
-        let numbers = AdamWStep {
-            betas: [0.9; 2],
-            corrections: [0.1; 2],
-            eps: 0.1,
-            rate: 0.1,
-            decay: 0.1,
-            scale: 1.0,
-            state_type: WeightType::F32,
-            rounding_seed: 0,
-        };
-        B::adamw(flat.clone(), flat, None, numbers).0.into_data()
+        B::adamw(flat.clone(), flat, None, STEP).0.into_data()
     };
     assert_eq!(step(view), step(copy));
 }
