@@ -46,7 +46,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let target = &arguments.output;
     let taken = match target.read_dir() {
         Ok(mut entries) => entries.next().is_some(),
-        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        Err(_) => target.symlink_metadata().is_ok(),
     };
     if taken {
         return Err(Failure::input(format!(
@@ -85,9 +85,10 @@ impl Work for Exporting<'_> {
         let weight_type = self.model.weight_type()?;
         let model = self.model.load::<<A as AutodiffBackend>::InnerBackend>(weight_type, None, device)?;
         let (directory, files) = (self.directory, self.tokenizer.files());
-        match self.model.adapter().filter(|_| self.adapter) {
-            Some(adapter) => Ok(write_adapter(directory, adapter.lora(), adapter.base(), &model, files)?),
-            None => Ok(write_model(directory, self.model.config(), &model.merged(), files)?),
-        }
+        let written = match self.model.adapter().filter(|_| self.adapter) {
+            Some(adapter) => write_adapter(directory, adapter.lora(), adapter.base(), &model, files),
+            None => write_model(directory, self.model.config(), &model.merged(), files),
+        };
+        written.map_err(|error| Failure::Run(error.into()))
     }
 }

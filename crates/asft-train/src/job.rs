@@ -231,22 +231,37 @@ impl Job {
         (self.segments, self.micro_batch_tokens) = (self.memory.segments, self.memory.micro_batch_tokens);
     }
 
-    /// Warns where the plan does not fit the memory.
+    /// Warns where the plan does not fit the memory, and says what would lower it.
     pub fn warn_beyond_budget(&self) {
         let peak = self.memory.peak();
-        let Some(budget) = budget_bytes(self.given.train.memory_budget).filter(|&budget| peak > budget)
-        else {
-            return;
-        };
-        let train = &self.given.train;
-        let all_auto = (train.segments, train.micro_batch_tokens) == (Count::Auto, Count::Auto);
-        tracing::warn!(
-            "the run is expected to take {:.2} GB, more than the {:.2} GB of train.memory_budget; \
-             lower data.max_length{}",
-            peak as f64 / 1e9,
-            budget as f64 / 1e9,
-            if all_auto { "" } else { ", or leave train.segments and train.micro_batch_tokens to \"auto\"" }
-        );
+        if let Some(budget) = budget_bytes(self.given.train.memory_budget).filter(|&budget| peak > budget) {
+            let ways = self.what_lowers_memory().join(", ");
+            tracing::warn!(
+                "the run is expected to take {}, more than the {} of train.memory_budget\nhint: less memory is taken with {ways}",
+                size(peak),
+                size(budget),
+            );
+        }
+    }
+
+    /// Settings that would lower the expected peak.
+    fn what_lowers_memory(&self) -> Vec<&'static str> {
+        let RunConfig { model, optimizer, train, lora, .. } = &self.given;
+        let MemoryPlan { activations, head, .. } = self.memory;
+        let whole = lora.is_none();
+        let ways = [
+            ("train.segments = \"auto\"", train.segments != Count::Auto),
+            ("train.micro_batch_tokens = \"auto\"", train.micro_batch_tokens != Count::Auto),
+            ("model.dtype = \"bf16\"", model.dtype == WeightType::F32),
+            ("optimizer.state_dtype = \"bf16\"", whole && optimizer.state_dtype == WeightType::F32),
+            ("optimizer.in_backward = true", whole && !optimizer.in_backward),
+            ("a table [lora]", whole),
+            ("lora.quantization = \"nf4\"", lora.as_ref().is_some_and(|lora| lora.quantization.is_none())),
+            // A smaller length takes nothing from weights and what goes with them.
+            ("a smaller data.max_length", activations + head > self.memory.peak() / 10),
+            ("a smaller model", true),
+        ];
+        ways.into_iter().filter_map(|(way, lowers)| lowers.then_some(way)).collect()
     }
 
     /// Takes the settings of the rank that has least memory, so that what is computed does not depend on who computes it.
@@ -302,6 +317,14 @@ impl Job {
     /// Digest of the reference model, where the objective needs one.
     pub fn reference_digest(&self) -> Option<&str> {
         self.reference_digest.as_deref()
+    }
+}
+
+/// Bytes for people to read.
+fn size(bytes: u64) -> String {
+    match bytes as f64 {
+        bytes if bytes >= 1e8 => format!("{:.2} GB", bytes / 1e9),
+        bytes => format!("{:.3} MB", bytes / 1e6),
     }
 }
 

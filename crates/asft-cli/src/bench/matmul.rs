@@ -1,7 +1,7 @@
 //! `asft bench matmul`.
 
 use asft_model::{LlamaBackend, LlamaConfig, Projection, TrainBackend, WeightType};
-use asft_train::shape_of;
+use asft_train::{config::MemoryBudget, memory::budget_bytes, shape_of};
 use burn::tensor::{DType, Tensor, TensorPrimitive};
 use clap::Args;
 use serde::Serialize;
@@ -35,6 +35,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let backend = arguments.backend.usable()?;
     let shapes = matrices(&shape_of(&arguments.model)?);
     let tokens = arguments.tokens as usize;
+    let needed = shapes.iter().map(|(_, shape)| bytes(*shape, tokens, weight_type)).max().unwrap_or(0);
+    if let Some(free) = budget_bytes(MemoryBudget::Auto).filter(|&free| needed > free) {
+        return Err(Failure::input(format!(
+            "--tokens {tokens}: the largest product takes {:.1} GB, more than three quarters of what is free ({:.1} GB)\nhint: give fewer tokens or a smaller model",
+            needed as f64 / 1e9,
+            free as f64 / 1e9
+        )));
+    }
     let products = backend::dispatch(backend, Products { weight_type, tokens, shapes })?;
     let name = device(backend).as_ref().map_or("", |device| device.name.as_str());
     let result = json!({
@@ -55,6 +63,13 @@ fn matrices(config: &LlamaConfig) -> Vec<(&'static str, [usize; 2])> {
         }
     }
     found
+}
+
+/// Bytes of the operands of a matrix's products and of the largest result.
+fn bytes([out, r#in]: [usize; 2], tokens: usize, weight_type: WeightType) -> u64 {
+    let operands = tokens * (out + r#in) + out * r#in;
+    let result = (tokens * out.max(r#in)).max(out * r#in);
+    (weight_type.bytes() * (operands + result)) as u64
 }
 
 /// The three products of a matrix in training, in 10⁹ multiplications and additions a second.

@@ -41,7 +41,7 @@ const TRAIN: [&str; 3] = ["train", "--config", "config.toml"];
 
 #[test]
 fn settings() {
-    let cases: [(&str, &[&str]); 18] = [
+    let cases: [(&str, &[&str]); 20] = [
         (
             "optimizer.learning_rat=1",
             &["config.toml: optimizer.learning_rat: unknown key", "did you mean learning_rate"],
@@ -50,6 +50,8 @@ fn settings() {
         ("optimizer.learning_rate=-1e-5", &["optimizer.learning_rate: must be from 0 to 1, got -0.00001"]),
         ("optimizer.learning_rate=\"fast\"", &["optimizer.learning_rate", "invalid type", "fast"]),
         ("optimizer.betas=[0.9]", &["optimizer.betas"]),
+        ("optimizer.max_grad_norm=inf", &["optimizer.max_grad_norm: must be 0 (off) or a finite number"]),
+        ("model.dtype=16", &["model.dtype: must be a string in quotes"]),
         ("train.pairs_per_step=0", &["train.pairs_per_step: must be at least 1, got 0"]),
         ("train.epochs=-1", &["train.epochs"]),
         ("train.segments=0", &["train.segments"]),
@@ -334,7 +336,12 @@ fn output_directories() {
         "no/out.jsonl",
     ];
     refused(&scratch, &score, &["no/out.jsonl"]);
-    refused(&scratch, &["export", "--model", model.to_str().unwrap(), "--output", "full"], &["full"]);
+    let export = |output: &str, expected: &str| {
+        refused(&scratch, &["export", "--model", model.to_str().unwrap(), "--output", output], &[expected]);
+    };
+    export("full", "full: is there already");
+    export("file", "file: is there already");
+    export("file/model", "file/model: cannot be written");
     let score = |data: &str, output: &str, expected: &[&str]| {
         let model = model.to_str().unwrap();
         refused(&scratch, &["score", "--model", model, "--data", data, "--output", output], expected);

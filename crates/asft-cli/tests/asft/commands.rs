@@ -477,6 +477,35 @@ fn the_check_of_a_gpu_goes_the_same_way_on_a_cpu() {
 }
 
 #[test]
+fn a_plan_beyond_the_budget_says_what_would_lower_it() {
+    let scratch = Scratch::new();
+    let warning = |more: &[&str]| {
+        let plan = ["train", "--dry-run", "--set", "train.memory_budget=20 MB"];
+        let output = scratch.run(&[&plan[..], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let plain = warning(&[]);
+    assert!(plain.contains("more than the 20.000 MB of train.memory_budget\nhint: "), "{plain}");
+    let ways = ["model.dtype = \"bf16\"", "optimizer.state_dtype = \"bf16\"", "optimizer.in_backward = true"];
+    let settings = ["model.dtype=bf16", "optimizer.state_dtype=bf16", "optimizer.in_backward=true"];
+    for (way, setting) in ways.into_iter().zip(settings) {
+        assert!(plain.contains(way), "{plain}");
+        assert!(!warning(&["--set", setting]).contains(way), "{setting}");
+    }
+}
+
+#[test]
+fn products_beyond_the_memory_are_not_begun() {
+    let scratch = Scratch::new();
+    let model = tiny("llama3");
+    let model = ["--model", model.to_str().unwrap(), "--backend", "flex"];
+    let output = scratch.run(&[&["bench", "matmul", "--tokens", "4294967295"], &model[..]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--tokens 4294967295"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_plan_can_be_made_for_a_shape_and_pairs_of_a_length() {
     let scratch = Scratch::new();
     let plan = |more: &[&str]| -> Value {

@@ -96,7 +96,12 @@ impl RunConfig {
             ("optimizer.betas[1]", optimizer.betas[1], 0.0..=1.0 - f64::EPSILON, "from 0 to below 1"),
             ("optimizer.eps", optimizer.eps, 1e-30..=1.0, "from 1e-30 to 1"),
             ("optimizer.weight_decay", optimizer.weight_decay, 0.0..=1e3, "from 0 to 1000"),
-            ("optimizer.max_grad_norm", optimizer.max_grad_norm, 0.0..=f64::MAX, "0 (off) or more"),
+            (
+                "optimizer.max_grad_norm",
+                optimizer.max_grad_norm,
+                0.0..=f64::MAX,
+                "0 (off) or a finite number above",
+            ),
             ("schedule.warmup_ratio", self.schedule.warmup_ratio, 0.0..=1.0, "from 0 to 1"),
             ("data.eval_fraction", self.data.eval_fraction, 0.0..=0.9, "from 0 to 0.9"),
         ];
@@ -241,6 +246,11 @@ fn key_error(file: &str, path: String, message: &str) -> ConfigError {
         }
         _ => {
             let key = if path == "." { "(top level)".to_owned() } else { path };
+            // What serde says of an enum that is given a number or the like.
+            let message = match message.starts_with("invalid type: unit variant") {
+                true => "must be a string in quotes",
+                false => message,
+            };
             return ConfigError::Key { file: file.to_owned(), key, message: message.to_owned() };
         }
     };
