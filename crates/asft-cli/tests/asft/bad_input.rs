@@ -44,7 +44,7 @@ fn settings() {
     let cases: [(&str, &[&str]); 20] = [
         (
             "optimizer.learning_rat=1",
-            &["config.toml: optimizer.learning_rat: unknown key", "did you mean learning_rate"],
+            &["command line: optimizer.learning_rat: unknown key", "did you mean learning_rate"],
         ),
         ("nonsense.key=1", &["nonsense: unknown key"]),
         ("optimizer.learning_rate=-1e-5", &["optimizer.learning_rate: must be from 0 to 1, got -0.00001"]),
@@ -73,6 +73,9 @@ fn settings() {
     }
     let scratch = Scratch::new();
     refused(&scratch, &["train", "--config", "absent.toml"], &["absent.toml"]);
+    scratch.config("[lora]\nrnk = 1\n");
+    let other = [&TRAIN[..], &["--set", "train.epochs=1"]].concat();
+    refused(&scratch, &other, &["config.toml: lora.rnk: unknown key"]);
     scratch.write("broken.toml", "[model\npath = 1");
     refused(&scratch, &["train", "--config", "broken.toml"], &["broken.toml", "line 1"]);
     scratch.config("");

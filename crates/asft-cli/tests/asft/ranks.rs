@@ -163,7 +163,7 @@ fn a_rank_that_differs_is_named() {
             "error: ranks 1, 2 cannot train with rank 0: optimizer.learning_rate is 0.001 on rank 0 and 0.1 on rank 1\n",
         ),
         (&["--set", "data.train=other.jsonl"], "error: rank 1: other.jsonl"),
-        (&["--set", "train.epoch=1"], "error: rank 1: config.toml: train.epoch: unknown key\n"),
+        (&["--set", "train.epoch=1"], "error: rank 1: command line: train.epoch: unknown key\n"),
     ];
     for (more, expected) in cases {
         let mut command = mpirun(&scratch, &[]);

@@ -195,9 +195,11 @@ fn nothing_kept(options: &LoadOptions, report: &DataReport) -> DataError {
     let hint = match reasons.first() {
         None => "name at least one file with rows in it",
         Some((DropReason::ShortAnswer, _)) => "lower data.min_response_tokens",
-        Some((DropReason::TooLong | DropReason::PromptFillsContext, _)) => {
+        Some((DropReason::TooLong, _)) => {
             "raise data.max_length, or set data.truncation to \"keep-start\" or \"keep-end\""
         }
+        // Only where something is kept do prompts leave no room.
+        Some((DropReason::PromptFillsContext, _)) => "raise data.max_length",
         Some(_) => "look at the rows; if their layout was taken for another, name it in data.format",
     };
     let dropped = reasons.iter().map(|(reason, count)| format!("{reason} {count}"));

@@ -46,7 +46,7 @@ pub enum ConfigError {
 }
 
 impl RunConfig {
-    /// Parses `text` (`file` names it in errors). `objective` replaces the `[objective.NAME]` table by that
+    /// Parses `text` (`file` names it in errors, but where an assignment is to blame). `objective` replaces the `[objective.NAME]` table by that
     /// objective's defaults; then each assignment `a.b=value` is applied; then every value is checked.
     pub fn parse(
         text: &str,
@@ -63,7 +63,18 @@ impl RunConfig {
         for assignment in assignments {
             assign(&mut table, assignment)?;
         }
-        Self::from_table(table, file)
+        let is_assigned = |key: &str| {
+            assignments.iter().filter_map(|assignment| assignment.split_once('=')).any(|(path, _)| {
+                key.strip_prefix(path.trim())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            })
+        };
+        Self::from_table(table, file).map_err(|error| match error {
+            ConfigError::Key { key, message, .. } if is_assigned(&key) => {
+                ConfigError::Key { file: "command line".to_owned(), key, message }
+            }
+            other => other,
+        })
     }
 
     /// Checks every value of a table.
