@@ -58,7 +58,7 @@ impl Work for Benchmark {
 
     fn run<A: TrainBackend>(self, device: &A::Device) -> Result<Self::Output, Failure> {
         let mut job = self.job;
-        let dtype = job.config.model.dtype.dtype();
+        let (model, weight_type) = (job.config.model.path.clone(), job.config.model.dtype);
         let work = Arithmetic::of(&job);
         let total_steps = job.total_steps;
         let epochs = job.config.train.epochs;
@@ -86,6 +86,9 @@ impl Work for Benchmark {
         let phases = json!(trainer.phases().seconds());
         drop(trainer);
         Ok(json!({
+            "backend": self.backend.name(),
+            "dtype": weight_type.name(),
+            "model": model,
             "reference_seconds": reference_seconds,
             "seconds_per_step": whole / total_steps as f64,
             "step_seconds": seconds,
@@ -105,7 +108,7 @@ impl Work for Benchmark {
             "pair_tokens": lengths,
             "losses": losses,
             "step_gflops": epochs as f64 * work.flops as f64 / whole / 1e9,
-            "matmul_gflops": matmul_gflops::<A::InnerBackend>(device, dtype.into(), 2048)?,
+            "matmul_gflops": matmul_gflops::<A::InnerBackend>(device, weight_type.dtype().into(), 2048)?,
         }))
     }
 }

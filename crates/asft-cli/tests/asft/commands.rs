@@ -364,6 +364,7 @@ fn the_benchmark_prints_its_figures() {
             .flat_map(|pair| parts.iter().map(|part| pair[*part].as_array().unwrap().len()))
             .sum::<usize>()
     };
+    assert_eq!((&figures["model"], &figures["dtype"]), (&model.into(), &"f32".into()));
     assert_eq!(figures["tokens"], count(&["prompt", "chosen", "rejected"]));
     assert_eq!(figures["scored_tokens"], count(&["chosen", "rejected"]));
     assert_eq!((&figures["pairs"], figures["losses"].as_array().unwrap().len()), (&6.into(), 2));
