@@ -178,59 +178,6 @@ proptest! {
     }
 }
 
-/// Nobody else's tensor changes where an operation works in place.
-#[test]
-fn what_is_shared_stays_as_it_was() {
-    let (x, other) = (random([3, 4]), random([3, 4]));
-    let before = x.clone().into_data();
-    let weight = random([4]);
-    let [p, o] = [&x, &other].map(|t| primitive(t.clone()));
-    Flex::rms_norm_backward(o.clone(), primitive(weight), 1e-5, p.clone());
-    Flex::swiglu_backward(p.clone(), o.clone(), o.clone());
-    Flex::swiglu_backward(o.clone(), p.clone(), o.clone());
-    Flex::add_product(p.clone(), primitive(random([3, 2])), primitive(random([2, 4])));
-    let labels = Tensor::<Flex, 1, Int>::from_ints([0, 1, 2], &Default::default()).into_primitive();
-    Flex::label_log_probs_and_gradient(p, labels, primitive(random([3])));
-    let half = random([3, 2]);
-    Flex::rotary(primitive(x.clone().reshape([3, 1, 4])), primitive(half.clone()), primitive(half));
-    let step = AdamWStep {
-        betas: [0.9; 2],
-        corrections: [0.1; 2],
-        eps: 0.1,
-        rate: 0.1,
-        decay: 0.1,
-        scale: 1.0,
-        state_type: WeightType::F32,
-        rounding_seed: 0,
-    };
-    let flat = x.clone().reshape([12]);
-    Flex::adamw(
-        flat.clone(),
-        flat.clone(),
-        Some(ops::AdamWState { first: flat.clone(), second: flat }),
-        step,
-    );
-    assert_eq!(x.into_data(), before);
-}
-
-/// Rows of a longer buffer, and columns, which lie in no order that the kernels read.
-#[test]
-fn views_are_read_as_what_they_show() {
-    let (wide, weight) = (random([6, 8]), random([5]));
-    let view = wide.clone().slice([1..5, 2..7]);
-    let copy = Tensor::<Flex, 2>::from_data(view.to_data(), &Default::default());
-    let norm = |x: &Tensor<Flex, 2>| {
-        tensor::<Flex, 2>(Flex::rms_norm(primitive(x.clone()), primitive(weight.clone()), 1e-5)).into_data()
-    };
-    assert_eq!(norm(&view), norm(&copy));
-    let gate = |x: &Tensor<Flex, 2>| {
-        tensor::<Flex, 2>(Flex::swiglu(primitive(x.clone()), primitive(x.clone()))).into_data()
-    };
-    assert_eq!(gate(&view.clone().transpose()), gate(&(copy.transpose() * 1.0)));
-    let head = wide.slice(burn::tensor::s![0..2]);
-    assert_eq!(gate(&head), gate(&Tensor::from_data(head.to_data(), &Default::default())));
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

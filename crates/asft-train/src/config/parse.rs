@@ -46,8 +46,8 @@ pub enum ConfigError {
 }
 
 impl RunConfig {
-    /// Parses `text` (`file` names it in errors, but where an assignment is to blame). `objective` replaces the `[objective.NAME]` table by that
-    /// objective's defaults; then each assignment `a.b=value` is applied; then every value is checked.
+    /// Parses `text` (`file` names it in errors, but where an assignment is to blame). `objective` replaces the
+    /// `[objective.NAME]` table by that objective's defaults; then each assignment `a.b=value` is applied; then every value is checked.
     pub fn parse(
         text: &str,
         file: &str,
